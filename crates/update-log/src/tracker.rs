@@ -1,0 +1,89 @@
+//! Who has answered an update so far, for the client that waits for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use common::node::NodeId;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::{Notify, mpsc};
+
+/// A node's answer to an update.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The end-to-end headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of an [`Answer`].
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Bytes),
+    /// Too large to hold: whoever takes the receiver first gets it as it comes.
+    Streamed(Mutex<Option<mpsc::Receiver<std::io::Result<Bytes>>>>),
+}
+
+/// What one node made of the update, once.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The node.
+    pub node: NodeId,
+    /// The attempt that was answered or failed, from 1.
+    pub attempt: u32,
+    /// Whether this settles the update there.
+    pub settled: bool,
+    /// Whether the node was level with the log, so that its answer may be the client's.
+    pub level: bool,
+    /// Whether every node refused the update, so that this answer is the client's although it is an error.
+    pub rejected: bool,
+    /// The answer, if one came.
+    pub answer: Option<Arc<Answer>>,
+}
+
+/// Collects the reports of one update while somebody may be waiting for them.
+#[derive(Debug)]
+pub struct Tracker {
+    /// The nodes that were subscribed at the append.
+    pub nodes: Arc<[NodeId]>,
+    reports: Mutex<Vec<Report>>,
+    changed: Notify,
+}
+
+impl Tracker {
+    /// A tracker for an update that `nodes` are to get.
+    pub fn new(nodes: Arc<[NodeId]>) -> Self {
+        Self { nodes, reports: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Adds a report and wakes whoever waits.
+    pub fn report(&self, report: Report) {
+        self.lock().push(report);
+        self.changed.notify_waiters();
+    }
+
+    /// Calls `decide` with all reports so far, now and after each new one, until it gives a value.
+    pub async fn wait_for<T>(&self, mut decide: impl FnMut(&[Report]) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(value) = decide(&self.lock()) {
+                return value;
+            }
+            changed.await;
+        }
+    }
+
+    /// The reports so far.
+    pub fn reports(&self) -> Vec<Report> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
