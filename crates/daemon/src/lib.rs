@@ -1,0 +1,29 @@
+//! Being a daemon: everything that five daemons share around what each of them is for.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | [`settings`] | one table per daemon for flags, environment, file, help and docs |
+//! | [`cli`] | the command line, common subcommands, exit codes; [`main`] |
+//! | [`lifecycle`] | from ready to drained: signals, reloads, the orderly end |
+//! | [`log`], [`signals`], [`drain`], [`readiness`] | the parts of that |
+//! | [`admin`], [`metrics`] | the routes and numbers that every daemon shows |
+//! | [`http`], [`tls`] | listeners |
+//! | [`systemd`] | notifications and the unit file |
+//! | [`state_dir`] | the directory that a daemon keeps its state in |
+pub mod admin;
+pub mod cli;
+pub mod drain;
+pub mod error;
+pub mod http;
+pub mod lifecycle;
+pub mod log;
+pub mod metrics;
+pub mod readiness;
+pub mod settings;
+pub mod signals;
+pub mod state_dir;
+pub mod systemd;
+pub mod tls;
+
+pub use cli::{Start, main};
+pub use error::Failure;

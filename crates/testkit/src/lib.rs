@@ -1,0 +1,32 @@
+//! What the tests stand on: daemons as processes, scripted nodes, broken links, load, seeds.
+//!
+//! Only ever a dev-dependency. Everything here binds to free ports, waits for conditions rather than for
+//! time to pass, and dies with the test that started it. `docs/reference/testing.md` shows it in use.
+
+#![forbid(unsafe_code)]
+
+mod binary;
+pub mod http;
+mod link;
+mod load;
+mod port;
+mod process;
+pub mod raw;
+pub mod recorder;
+mod redis;
+mod seed;
+mod temp;
+mod thread;
+mod wait;
+
+pub use binary::binary;
+pub use link::FaultLink;
+pub use load::{Load, Outcome, Report, Running, Sent};
+pub use port::free_port;
+pub use process::{Process, Program};
+pub use raw::Raw;
+pub use recorder::{Act, Entry, RecorderNode, RecorderProcess, Rule, Seen};
+pub use redis::RedisServer;
+pub use seed::{Rng, seed};
+pub use temp::TempDir;
+pub use wait::{eventually, patience};

@@ -6,6 +6,9 @@
 //!
 //! Engines stand behind [`UpdateLog`]; whoever delivers does not know which one feeds it.
 
+#![forbid(unsafe_code)]
+
+mod file;
 mod tracker;
 mod update;
 
@@ -17,6 +20,7 @@ use common::node::NodeId;
 use common::queue::{Cursor, Sequence};
 use tokio::sync::watch;
 
+pub use file::{FileLog, FileLogOptions, OpenError};
 pub use tracker::{Answer, AnswerBody, Report, Tracker};
 pub use update::{ClientKey, Digest, NewUpdate, SpooledBody, Update, UpdateBody};
 
@@ -40,17 +44,31 @@ pub trait UpdateLog: Send + Sync + 'static {
 
     /// Up to `max` updates from `from` on that `node` has not settled, in order, each with what is
     /// known of its delivery there. Empty when there are none yet: wait for [`tail`](Self::tail).
-    fn read(&self, node: &NodeId, from: Sequence, max: usize) -> LogFuture<'_, Result<Vec<Pending>, LogError>>;
+    fn read(
+        &self,
+        node: &NodeId,
+        from: Sequence,
+        max: usize,
+    ) -> LogFuture<'_, Result<Vec<Pending>, LogError>>;
 
     /// The sequence that the next append will get; changes whenever readers can see more.
     fn tail(&self) -> watch::Receiver<Sequence>;
 
     /// Records a failed attempt. Durable when it resolves: an attempt number is never used twice.
-    fn failed(&self, node: &NodeId, sequence: Sequence, failure: Failure) -> LogFuture<'_, Result<(), LogError>>;
+    fn failed(
+        &self,
+        node: &NodeId,
+        sequence: Sequence,
+        failure: Failure,
+    ) -> LogFuture<'_, Result<(), LogError>>;
 
     /// Asks to send a second or later attempt. False when the update needs no more attempts there
     /// (rejected or discarded meanwhile). While it is granted, [`reject`](Self::reject) refuses.
     fn begin_retry(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool>;
+
+    /// Ends a retry that was granted but never left, because no connection could be made. After an
+    /// attempt that did leave, [`failed`](Self::failed) and [`settle`](Self::settle) end it.
+    fn end_retry(&self, node: &NodeId, sequence: Sequence);
 
     /// Records that `node` is done with an update and tells whoever follows its [`Tracker`].
     fn settle(&self, node: &NodeId, update: &Arc<Update>, settled: Settled);
@@ -90,6 +108,16 @@ pub trait UpdateLog: Send + Sync + 'static {
 
     /// The updates that were given up, by node and sequence.
     fn dead_letters(&self, node: Option<&NodeId>) -> LogFuture<'_, Result<Vec<DeadLetter>, LogError>>;
+
+    /// One update that was given up on `node`, body included; `None` when there is no such dead letter.
+    fn dead_letter(
+        &self,
+        node: &NodeId,
+        sequence: Sequence,
+    ) -> LogFuture<'_, Result<Option<Arc<Update>>, LogError>>;
+
+    /// Removes a dead letter for good; false when there is none. A spooled body goes with it.
+    fn drop_dead_letter(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, Result<bool, LogError>>;
 
     /// Space and counts for metrics.
     fn usage(&self) -> Usage;
@@ -234,6 +262,8 @@ pub struct Queue {
     pub cursor: Cursor,
     /// Updates not settled.
     pub pending: u64,
+    /// How many of them are DELETEs.
+    pub deletes: u64,
     /// Their size in the log, in bytes.
     pub bytes: u64,
     /// When the oldest of them was received, in milliseconds since the Unix epoch; `None` when there is none.

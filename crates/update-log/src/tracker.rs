@@ -40,6 +40,8 @@ pub struct Report {
     pub level: bool,
     /// Whether every node refused the update, so that this answer is the client's although it is an error.
     pub rejected: bool,
+    /// Compares first answers between nodes; 0 when not to be compared.
+    pub digest: u64,
     /// The answer, if one came.
     pub answer: Option<Arc<Answer>>,
 }

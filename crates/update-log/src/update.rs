@@ -8,6 +8,7 @@ use common::queue::Sequence;
 use http::{HeaderMap, Method};
 
 use crate::Tracker;
+use crate::file::Guard;
 
 /// 128 bits of SHA-256.
 pub type Digest = [u8; 16];
@@ -72,6 +73,8 @@ pub struct SpooledBody {
     pub len: u64,
     /// CRC-32C of its content.
     pub crc: u32,
+    /// Keeps the file for whoever still reads it.
+    pub(crate) guard: Option<Arc<Guard>>,
 }
 
 /// An update in the log.

@@ -1,0 +1,205 @@
+//! From a configuration to a running proxy, and back to an orderly end.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use common::node::Node;
+use common::ring::RoundRobin;
+use daemon::http::{Limits, Server, bind, bind_per_core};
+use daemon::lifecycle::Lifecycle;
+use daemon::log::log_listening;
+use daemon::settings::Address;
+use daemon::{Failure, Start};
+use hyper::service::service_fn;
+use tokio::sync::{Notify, mpsc};
+
+use crate::api::{self, Api, ApiConfig};
+use crate::config::{Config, ListenerConfig, LiveConfig};
+use crate::metrics::Metrics;
+use crate::nodes::Nodes;
+use crate::proxy::headers::Origin;
+use crate::proxy::service;
+use crate::proxy::worker::{Spawner, Workers};
+use crate::shared::{Buffer, Shared};
+use crate::storage;
+
+/// How long deliveries that are under way may take to finish at the end.
+const LAST_DELIVERIES: Duration = Duration::from_secs(2);
+
+/// Runs the proxy until it is told to end.
+///
+/// # Errors
+/// What kept it from starting, in one sentence.
+pub fn run(start: Start<Config>) -> anyhow::Result<()> {
+    raise_file_limit();
+    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let _inside = control.enter();
+    let config = start.config.clone();
+    let state = storage::open_data_dir(&config)?;
+    let log = storage::open_log(&config)?;
+    let proxies = bind_per_core(&address(&config.proxy_address)?, config.workers)?;
+    let api_listener = bind(&address(&config.api_address)?)?;
+    let api_addr = api_listener.addr();
+    let lifecycle = Lifecycle::new(&start)?;
+
+    let (spawner, jobs) = Workers::prepare(config.workers);
+    let nodes = Nodes::new(log.clone(), state.clone(), storage::stored_nodes(&state)?, spawner.clone());
+    let shared = Arc::new(Shared {
+        config: ArcSwap::from_pointee(config.live.clone()),
+        nodes,
+        ring: RoundRobin::default(),
+        log: log.clone(),
+        buffer: Buffer::default(),
+        metrics: Metrics::default(),
+        api_url: format!("http://{}", reachable(&config.api_address, api_addr)),
+        end: Arc::new(Notify::new()),
+    });
+    lifecycle.metrics.register(|registry| {
+        let registry = registry.sub_registry_with_prefix("spawn_proxy");
+        shared.metrics.register(registry);
+        registry.register_collector(Box::new(api::collector(shared.clone())));
+    });
+    let workers = Workers::start(&spawner, jobs, &shared)?;
+    control.block_on(async {
+        shared.nodes.load(&config.nodes).await.context("cannot bring in the nodes")?;
+        place_nodes(&shared).await;
+        listen_for_clients(&spawner, proxies, &config.listener, &lifecycle);
+        listen_for_operators(&shared, api_listener, &config, &lifecycle);
+        log_listening("api", api_addr);
+        let reloads = follow_reloads(&shared);
+        let live = shared.clone();
+        lifecycle.run(move |config: Config, _| apply(&live, &reloads, config)).await;
+        finish(&shared).await;
+        anyhow::Ok(())
+    })?;
+    workers.join();
+    Ok(())
+}
+
+/// Waits until it is known how far each node has come, so that no read goes to one that is behind.
+async fn place_nodes(shared: &Shared) {
+    let placed = async {
+        while !shared.nodes.table().entries().iter().filter(|entry| entry.node.active).all(|entry| entry.live.is_placed()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    // A log that cannot be read keeps its deliverers trying; clients are served meanwhile.
+    let _ = tokio::time::timeout(Duration::from_secs(5), placed).await;
+}
+
+fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>, config: &ListenerConfig, lifecycle: &Lifecycle) {
+    let limits = limits(config);
+    if let Some(first) = listeners.first() {
+        log_listening("proxy", first.addr());
+    }
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let (limits, drain) = (limits.clone(), lifecycle.drain.clone());
+        spawner.run_on(number, move |worker| {
+            let make = move |peer: &daemon::http::Peer| {
+                let origin = Rc::new(Origin::new(peer.addr.ip(), peer.tls.is_some()));
+                let worker = worker.clone();
+                service_fn(move |request| {
+                    let answer = service::answer(worker.clone(), origin.clone(), request);
+                    async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                })
+            };
+            tokio::task::spawn_local(async move {
+                if let Err(error) = Server::new(listener, limits, drain).serve_local(make).await {
+                    tracing::error!(%error, "a listener ended");
+                }
+            });
+        });
+    }
+}
+
+fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, config: &Config, lifecycle: &Lifecycle) {
+    let local = listener.addr();
+    let api = Arc::new(Api { shared: shared.clone(), config: ApiConfig::new(config, local) });
+    let admin = lifecycle.admin.clone();
+    let make = move |peer: &daemon::http::Peer| {
+        let (api, admin, peer) = (api.clone(), admin.clone(), peer.addr);
+        service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (api, admin) = (api.clone(), admin.clone());
+            async move {
+                let own_metrics = request.uri().path() == "/metrics" && request.uri().query().is_some();
+                let response = match (own_metrics, admin.respond(request.method(), request.uri().path())) {
+                    (false, Some(response)) => response.map(http_body_util::Full::new),
+                    _ => api::answer(&api, request, peer, local).await,
+                };
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        })
+    };
+    let limits = Limits::new(1024);
+    let server = Server::new(listener, limits, lifecycle.drain.clone());
+    tokio::spawn(async move {
+        if let Err(error) = server.serve(make).await {
+            tracing::error!(%error, "the API's listener ended");
+        }
+    });
+}
+
+fn limits(config: &ListenerConfig) -> Limits {
+    let mut limits = Limits::new(config.max_connections);
+    limits.header_timeout = config.header_timeout;
+    limits.idle_timeout = config.keep_alive;
+    limits.max_head_bytes = config.max_header;
+    limits
+}
+
+/// Node changes of a reload are made by a task: they touch the disk.
+fn follow_reloads(shared: &Arc<Shared>) -> mpsc::UnboundedSender<Vec<Node>> {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<Node>>();
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        while let Some(nodes) = receiver.recv().await {
+            if let Err(error) = shared.nodes.load(&nodes).await {
+                tracing::error!(%error, "the nodes of the reloaded configuration are not in force");
+            }
+        }
+    });
+    sender
+}
+
+fn apply(shared: &Shared, nodes: &mpsc::UnboundedSender<Vec<Node>>, config: Config) -> Result<(), String> {
+    let live: LiveConfig = config.live;
+    shared.config.store(Arc::new(live));
+    nodes.send(config.nodes).map_err(|_| "the node list is no longer followed".to_owned())
+}
+
+/// Deliveries end, then the log closes. What could not end in time may have been sent: the log is
+/// then left open, so that the next start numbers those attempts higher.
+async fn finish(shared: &Shared) {
+    if tokio::time::timeout(LAST_DELIVERIES, shared.nodes.stop()).await.is_err() {
+        tracing::warn!("deliveries were still under way: they will be repeated");
+        return;
+    }
+    if let Err(error) = shared.log.close().await {
+        tracing::error!(%error, "the update log was not closed in order; nothing is lost");
+    }
+}
+
+fn address(text: &str) -> anyhow::Result<Address> {
+    text.parse().map_err(|error| Failure::configuration(format!("{text}: {error}")).into())
+}
+
+/// How the API is reached from this host: the configured name with the port that was chosen.
+fn reachable(configured: &str, bound: SocketAddr) -> String {
+    match configured.parse::<Address>().ok().filter(|_| !bound.ip().is_unspecified()) {
+        Some(address) => address.with_port(bound.port()).to_string(),
+        None => format!("127.0.0.1:{}", bound.port()),
+    }
+}
+
+/// As many connections as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,272 @@
+//! The task that brings one node level with the log and keeps it there.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::queue::Sequence;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::sync::watch;
+use update_log::{Pending, Settled, Update};
+
+use super::attempt::{self, Attempt, Finished};
+use super::path::ConflictPath;
+use super::schedule::{Next, Outcome, Policy, Schedule};
+use crate::config::Ordering;
+use crate::nodes::live::{CheckResult, Live};
+use crate::proxy::worker::Worker;
+
+/// Updates read from the log ahead of their delivery, per node.
+const WINDOW: usize = 1024;
+/// After the log could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the deliverer of a node is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Deliver.
+    Run,
+    /// Finish what is under way and send nothing more.
+    Rest,
+    /// As `Rest`, and end.
+    Stop,
+}
+
+type Attempts = FuturesUnordered<Pin<Box<dyn Future<Output = Finished>>>>;
+
+/// Delivers to one node until told to stop.
+pub struct Deliverer {
+    worker: Rc<Worker>,
+    live: Arc<Live>,
+    order: watch::Receiver<Order>,
+    tail: watch::Receiver<Sequence>,
+    checks: watch::Receiver<CheckResult>,
+    schedule: Schedule,
+    window: HashMap<Sequence, InWindow>,
+    attempts: Attempts,
+    read_from: Sequence,
+    rng: SmallRng,
+    epoch: Instant,
+    /// Since when updates may have been accumulating without being sent.
+    resting_since: Option<Instant>,
+    ordering: Ordering,
+    generation: u64,
+}
+
+fn bounds(worker: &Worker) -> (Policy, Ordering) {
+    let updates = &worker.shared.config.load().updates;
+    let policy = Policy {
+        concurrency: if updates.ordering == Ordering::Global { 1 } else { updates.concurrency },
+        max_attempts: updates.max_attempts,
+        backoff: updates.backoff,
+    };
+    (policy, updates.ordering)
+}
+
+struct InWindow {
+    update: Arc<Update>,
+    last_status: u16,
+    last_error: String,
+}
+
+impl Deliverer {
+    /// A deliverer for a node that the log keeps a queue for.
+    pub fn new(worker: Rc<Worker>, live: Arc<Live>, order: watch::Receiver<Order>) -> Self {
+        let (policy, ordering) = bounds(&worker);
+        Self {
+            order,
+            tail: worker.shared.log.tail(),
+            checks: live.checks(),
+            schedule: Schedule::new(policy),
+            window: HashMap::new(),
+            attempts: FuturesUnordered::new(),
+            read_from: Sequence::FIRST,
+            rng: SmallRng::from_rng(&mut rand::rng()),
+            epoch: Instant::now(),
+            resting_since: None,
+            ordering,
+            generation: live.generation(),
+            worker,
+            live,
+        }
+    }
+
+    /// Runs until the order is [`Order::Stop`] and nothing is under way.
+    pub async fn run(mut self) {
+        loop {
+            let order = *self.order.borrow_and_update();
+            self.follow_config();
+            let readable = match order {
+                Order::Run => self.load().await,
+                Order::Rest | Order::Stop => self.rest(),
+            };
+            if order == Order::Stop && self.attempts.is_empty() {
+                return;
+            }
+            let wake = if order == Order::Run { self.send_due() } else { None };
+            self.publish(order);
+            let wake = if readable { wake } else { Some(wake.unwrap_or(READ_AGAIN).min(READ_AGAIN)) };
+            self.wait(wake).await;
+        }
+    }
+
+    async fn wait(&mut self, wake: Option<Duration>) {
+        tokio::select! {
+            biased;
+            Some(finished) = self.attempts.next(), if !self.attempts.is_empty() => {
+                self.finished(finished);
+                // Whatever else is ready is taken in the same turn: one look at the log for all.
+                while let Some(Some(finished)) = futures_util::FutureExt::now_or_never(self.attempts.next()) {
+                    self.finished(finished);
+                }
+            }
+            changed = self.order.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            _ = self.tail.changed() => {}
+            _ = self.checks.changed() => self.judge(),
+            () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
+        }
+    }
+
+    /// Takes over what a reload changed; another ordering means reading the window anew.
+    fn follow_config(&mut self) {
+        let (policy, ordering) = bounds(&self.worker);
+        self.schedule.set_policy(policy);
+        let generation = self.live.generation();
+        if ordering != self.ordering || generation != self.generation {
+            self.ordering = ordering;
+            self.generation = generation;
+            self.rest();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Fills the window from the log; false when the log could not be read.
+    async fn load(&mut self) -> bool {
+        if self.resting_since.is_some() {
+            // What waited may have been discarded or rejected meanwhile: read all of it anew.
+            if !self.attempts.is_empty() {
+                return true;
+            }
+            self.resting_since = None;
+            self.read_from = Sequence::FIRST;
+        }
+        while self.schedule.len() < WINDOW && *self.tail.borrow_and_update() > self.read_from {
+            let tail = *self.tail.borrow();
+            match self.worker.shared.log.read(&self.live.id, self.read_from, WINDOW - self.schedule.len()).await {
+                Ok(pending) if pending.is_empty() => {
+                    self.read_from = tail;
+                    return true;
+                }
+                Ok(pending) => pending.into_iter().for_each(|one| self.enter(one)),
+                Err(error) => {
+                    tracing::error!(node = %self.live.id, %error, "cannot read the update log; trying again");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn enter(&mut self, Pending { update, progress }: Pending) {
+        let sequence = update.sequence;
+        let path = match self.ordering {
+            Ordering::Global => ConflictPath::root(),
+            Ordering::Path => ConflictPath::of(&update.target),
+        };
+        self.schedule.enter(sequence, path, progress.attempts, progress.failures, self.now());
+        self.window.insert(sequence, InWindow { update, last_status: progress.status, last_error: String::new() });
+        self.read_from = sequence.next();
+    }
+
+    /// Forgets the window but for what is under way: the log still has it.
+    fn rest(&mut self) -> bool {
+        if self.resting_since.is_none() {
+            self.resting_since = Some(self.schedule.oldest().map_or_else(Instant::now, |age| self.epoch + age));
+            let kept = self.schedule.forget_waiting();
+            self.window.retain(|sequence, _| kept.contains(sequence));
+        }
+        true
+    }
+
+    /// Sends what is due; how long until there is more.
+    fn send_due(&mut self) -> Option<Duration> {
+        while self.live.is_healthy() {
+            let now = self.now();
+            match self.schedule.next(now, self.live.tally()) {
+                Next::Send(sequence, number) => self.send(sequence, number),
+                Next::Wait(until) => return until.map(|until| until.saturating_sub(now)),
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, sequence: Sequence, number: u32) {
+        let Some(InWindow { update, .. }) = self.window.get(&sequence) else {
+            self.schedule.finish(sequence, self.now());
+            return;
+        };
+        let attempt = Attempt {
+            worker: self.worker.clone(),
+            live: self.live.clone(),
+            update: update.clone(),
+            number,
+            failures: self.schedule.failures(sequence),
+        };
+        self.attempts.push(Box::pin(attempt::run(attempt)));
+    }
+
+    fn finished(&mut self, Finished { sequence, outcome, status, error }: Finished) {
+        if let Some(one) = self.window.get_mut(&sequence)
+            && !error.is_empty()
+        {
+            one.last_status = status;
+            one.last_error = error;
+        }
+        let now = self.now();
+        self.schedule.done(sequence, outcome, now, &mut self.rng);
+        if outcome == Outcome::Answered {
+            self.window.remove(&sequence);
+        }
+        if matches!(outcome, Outcome::Answered) {
+            self.live.set_queue_error(None);
+        }
+    }
+
+    /// A health check ended: whatever failed before it now counts or does not.
+    fn judge(&mut self) {
+        let error = self.checks.borrow_and_update().error.clone();
+        if error.is_some() {
+            self.live.set_queue_error(error);
+            self.schedule.node_failed_check();
+            return;
+        }
+        for sequence in self.schedule.node_passed_check(self.now(), self.live.tally()) {
+            let attempts = self.schedule.attempts(sequence);
+            self.schedule.finish(sequence, self.now());
+            let Some(one) = self.window.remove(&sequence) else { continue };
+            tracing::error!(node = %self.live.id, %sequence, attempts, error = %one.last_error,
+                "update given up and kept as a dead letter");
+            let dead = Settled::Dead { attempts, status: one.last_status, error: one.last_error };
+            self.worker.shared.log.settle(&self.live.id, &one.update, dead);
+        }
+    }
+
+    fn publish(&self, order: Order) {
+        let oldest = match self.resting_since {
+            None => self.schedule.oldest().map(|age| self.epoch + age),
+            Some(since) => (order == Order::Rest && *self.tail.borrow() > self.read_from).then_some(since),
+        };
+        let applied_before = self.schedule.first().unwrap_or(self.read_from);
+        self.live.set_position(oldest, applied_before.0);
+        self.live.set_waiting(!self.live.is_healthy() || self.schedule.is_probing());
+    }
+}

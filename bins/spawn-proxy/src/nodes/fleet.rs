@@ -1,0 +1,95 @@
+//! The tasks of each active node: one that delivers, one that checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::node::NodeId;
+use tokio::sync::watch;
+
+use super::health;
+use super::live::Live;
+use super::table::{Entry, Table};
+use crate::delivery::deliverer::{Deliverer, Order};
+use crate::proxy::worker::Spawner;
+
+/// Who runs for which node.
+pub(super) struct Fleet {
+    spawner: Spawner,
+    tasks: HashMap<NodeId, Tasks>,
+    next_thread: usize,
+}
+
+struct Tasks {
+    order: watch::Sender<Order>,
+    stop_checks: watch::Sender<bool>,
+    live: Arc<Live>,
+}
+
+impl Fleet {
+    pub(super) fn new(spawner: Spawner) -> Self {
+        Self { spawner, tasks: HashMap::new(), next_thread: 0 }
+    }
+
+    /// Starts, stops and instructs tasks so that each active node has its own.
+    pub(super) fn follow(&mut self, table: &Table) {
+        self.tasks.retain(|id, tasks| {
+            let stays = table.get(id).is_some_and(|entry| entry.node.active);
+            if !stays {
+                tasks.end();
+            }
+            stays
+        });
+        for entry in table.entries().iter().filter(|entry| entry.node.active) {
+            let order = order_for(entry);
+            match self.tasks.get(&entry.node.id) {
+                Some(tasks) => {
+                    tasks.order.send_if_modified(|now| std::mem::replace(now, order) != order);
+                }
+                None => self.start(entry),
+            }
+        }
+    }
+
+    fn start(&mut self, entry: &Entry) {
+        // Spread evenly: a node's deliveries all run on one thread, in one order.
+        let thread = self.next_thread;
+        self.next_thread += 1;
+        let (stop_checks, stopped) = watch::channel(false);
+        let live = entry.live.clone();
+        self.spawner.run_on(thread, move |worker| drop(tokio::task::spawn_local(health::watch(worker, live, stopped))));
+        let (order, orders) = watch::channel(order_for(entry));
+        let live = entry.live.clone();
+        self.spawner.run_on(thread, move |worker| {
+            tokio::task::spawn_local(Deliverer::new(worker, live, orders).run());
+        });
+        let live = entry.live.clone();
+        self.tasks.insert(entry.node.id.clone(), Tasks { order, stop_checks, live });
+    }
+
+    /// Has a deliverer read its queue anew, once what is under way is finished.
+    pub(super) fn refresh(&self, id: &NodeId) {
+        if let Some(tasks) = self.tasks.get(id) {
+            tasks.live.refresh();
+            tasks.order.send_modify(|_| {});
+        }
+    }
+
+    /// Stops all and waits until what was under way is finished.
+    pub(super) async fn stop(&mut self) {
+        self.tasks.values().for_each(Tasks::end);
+        for (_, tasks) in self.tasks.drain() {
+            tasks.order.closed().await;
+        }
+    }
+}
+
+impl Tasks {
+    fn end(&self) {
+        self.order.send_replace(Order::Stop);
+        self.stop_checks.send_replace(true);
+    }
+}
+
+fn order_for(entry: &Entry) -> Order {
+    if entry.node.maintenance { Order::Rest } else { Order::Run }
+}

@@ -1,0 +1,11 @@
+//! The data path: what happens to a client's request.
+
+pub mod body;
+pub mod headers;
+pub mod reads;
+pub mod reply;
+pub mod service;
+pub mod tunnel;
+pub mod updates;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,303 @@
+//! Updates: on disk first, then to every node; the client gets the answer of one.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use common::node::NodeId;
+use common::queue::Sequence;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use rand::RngExt;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use update_log::{
+    Answer, AnswerBody, AppendError, Appended, ClientKey, Digest, NewUpdate, Report, Spool, Tracker, UpdateBody,
+};
+
+use super::body::ClientBody;
+use super::headers::{IDEMPOTENCY_KEY, SPAWN_SEQUENCE};
+use super::reply::{Refusal, json_response};
+use super::worker::Worker;
+use crate::config::{Ack, LiveConfig};
+
+/// Bodies up to this stay in memory; larger ones are spooled to the data directory.
+const HELD_BODY: u64 = 64 * 1024;
+/// The longest Idempotency-Key that is taken.
+const MAX_KEY: usize = 256;
+/// Says that an answer is a repetition of the first.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Serves an update whose headers have been prepared for the nodes.
+///
+/// # Errors
+/// When the update was not taken; no node then gets it.
+pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+    let config = worker.shared.config.load_full();
+    let (parts, body) = request.into_parts();
+    let target: Arc<str> = parts.uri.path_and_query().map_or("/", |target| target.as_str()).into();
+    let (id, own_key) = identify(&parts.headers)?;
+    let mut reserved = worker.shared.buffer.reserve();
+    let received = receive(worker, &config, body, own_key, &mut reserved).await?;
+    let key = received.digest.map(|body| ClientKey { scope: scope(&parts.method, &target, &id), body });
+    let update = NewUpdate {
+        id,
+        key,
+        received_ms: unix_ms(SystemTime::now()),
+        method: parts.method,
+        target,
+        headers: to_store(parts.headers),
+        body: received.body,
+    };
+    match worker.shared.log.append(update).await.map_err(not_appended)? {
+        Appended::New { sequence, tracker } => {
+            drop(reserved);
+            let response = answer_when(worker, &config, sequence, &tracker).await;
+            Ok(response)
+        }
+        Appended::Known { sequence, answer, tracker } => {
+            worker.shared.metrics.replayed.inc();
+            let mut response = match (answer, tracker) {
+                (Some(answer), _) => to_client(&answer, sequence),
+                (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker).await,
+                (None, None) => accepted(worker, &config, sequence, &[]),
+            };
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(response)
+        }
+        Appended::KeyReused { sequence } => Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "This Idempotency-Key was used with another body",
+            format!("Update {sequence} has it: send the same body again, or use a new key"),
+        )),
+    }
+}
+
+/// The key of an update, and whether it is the client's own.
+fn identify(headers: &HeaderMap) -> Result<(Arc<str>, bool), Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok((format!("{:032x}", rand::rng().random::<u128>()).into(), false));
+    };
+    let bad = |what: &str| Refusal::new(StatusCode::BAD_REQUEST, "The Idempotency-Key cannot be used", what).closing();
+    if headers.get_all(IDEMPOTENCY_KEY).iter().count() > 1 {
+        return Err(bad("It was sent more than once"));
+    }
+    let text = value.to_str().map_err(|_| bad("It holds characters other than visible ASCII"))?;
+    if text.is_empty() || text.len() > MAX_KEY {
+        return Err(bad("Use 1 to 256 characters"));
+    }
+    Ok((text.into(), true))
+}
+
+fn scope(method: &http::Method, target: &str, key: &str) -> Digest {
+    let mut hash = Sha256::new();
+    for part in [method.as_str(), target, key] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    short(hash)
+}
+
+fn short(hash: Sha256) -> Digest {
+    let whole: [u8; 32] = hash.finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&whole[..16]);
+    half
+}
+
+/// What is stored of the headers: framing is made anew at each delivery.
+fn to_store(mut headers: HeaderMap) -> HeaderMap {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TE);
+    headers.remove(header::TRAILER);
+    headers.remove(IDEMPOTENCY_KEY);
+    headers
+}
+
+struct Received {
+    body: UpdateBody,
+    /// Of the body, when the client sent a key.
+    digest: Option<Digest>,
+}
+
+/// Takes in a body: small ones in memory, large ones on disk, none beyond the limit.
+async fn receive(
+    worker: &Worker,
+    config: &LiveConfig,
+    mut body: Incoming,
+    keyed: bool,
+    reserved: &mut crate::shared::Reserved<'_>,
+) -> Result<Received, Refusal> {
+    let too_large = || {
+        Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The body is too large",
+            format!("The limit is {} bytes (max-body)", config.max_body),
+        )
+        .closing()
+    };
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|length| length > config.max_body) {
+        return Err(too_large());
+    }
+    let mut hash = keyed.then(Sha256::new);
+    let mut held = Held::default();
+    let mut spool: Option<Box<dyn Spool>> = None;
+    let mut length = 0u64;
+    while let Some(chunk) = next_chunk(&mut body, config.body_timeout).await? {
+        length += chunk.len() as u64;
+        if length > config.max_body {
+            return Err(too_large());
+        }
+        if let Some(hash) = &mut hash {
+            hash.update(&chunk);
+        }
+        if let Some(spool) = &mut spool {
+            spool.write(chunk).await.map_err(not_appended)?;
+        } else if length > HELD_BODY {
+            let mut fresh = worker.shared.log.spool().await.map_err(not_appended)?;
+            fresh.write(held.take()).await.map_err(not_appended)?;
+            fresh.write(chunk).await.map_err(not_appended)?;
+            spool = Some(fresh);
+        } else {
+            if !reserved.grow(chunk.len() as u64, config.max_buffer) {
+                return Err(Refusal::unavailable("Too many bodies are being received", "The limit is max-buffer").closing());
+            }
+            held.push(chunk);
+        }
+    }
+    let body = match spool {
+        Some(spool) => UpdateBody::Spooled(spool.finish().await.map_err(not_appended)?),
+        None => UpdateBody::Memory(held.take()),
+    };
+    Ok(Received { body, digest: hash.map(short) })
+}
+
+/// A small body: a single chunk is not copied.
+#[derive(Default)]
+struct Held {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Held {
+    fn push(&mut self, chunk: Bytes) {
+        if self.first.is_empty() && self.rest.is_empty() {
+            self.first = chunk;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.extend_from_slice(&self.first);
+            self.first = Bytes::new();
+        }
+        self.rest.extend_from_slice(&chunk);
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.rest.is_empty() { std::mem::take(&mut self.first) } else { self.rest.split().freeze() }
+    }
+}
+
+/// The next part of a body; trailers are left out.
+async fn next_chunk(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        let frame = tokio::time::timeout(patience, body.frame()).await.map_err(|_| {
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body came too slowly", format!("Nothing for {patience:?} (body-timeout)")).closing()
+        })?;
+        match frame {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data() {
+                    return Ok(Some(chunk));
+                }
+            }
+            Some(Err(error)) => {
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "The request's body ended early", error.to_string()).closing());
+            }
+        }
+    }
+}
+
+fn not_appended(error: AppendError) -> Refusal {
+    let refusal = Refusal::unavailable("The update was not taken, and no node got it", error.to_string());
+    match error {
+        AppendError::Full { .. } | AppendError::TooManyKeys { .. } => Refusal { retry_after: Some(5), ..refusal },
+        AppendError::NoNodes | AppendError::Log(_) => refusal,
+    }
+}
+
+/// The answer to an update that is on disk.
+async fn answer_when(worker: &Worker, config: &LiveConfig, sequence: Sequence, tracker: &Tracker) -> Response<ClientBody> {
+    let metrics = &worker.shared.metrics;
+    if config.updates.ack == Ack::Queued {
+        metrics.accepted.inc();
+        return accepted(worker, config, sequence, &tracker.reports());
+    }
+    let spoken = tracker.wait_for(|reports| spokesman(reports, &tracker.nodes).and_then(|report| report.answer.clone()));
+    match tokio::time::timeout(config.timeout, spoken).await {
+        Ok(answer) => {
+            metrics.answered.inc();
+            to_client(&answer, sequence)
+        }
+        Err(_) => {
+            metrics.accepted.inc();
+            accepted(worker, config, sequence, &tracker.reports())
+        }
+    }
+}
+
+/// Whose answer is the client's: that of the first node that is not behind; the common refusal; or,
+/// when all have settled the update and none of them was level, the first there is.
+fn spokesman<'a>(reports: &'a [Report], nodes: &[NodeId]) -> Option<&'a Report> {
+    let speaks = |report: &&Report| report.answer.is_some() && (report.rejected || (report.settled && report.level));
+    reports.iter().find(speaks).or_else(|| {
+        let settled = |node: &NodeId| reports.iter().any(|report| report.settled && report.node == *node);
+        nodes.iter().all(settled).then(|| reports.iter().find(|report| report.settled && report.answer.is_some()))?
+    })
+}
+
+fn to_client(answer: &Answer, sequence: Sequence) -> Response<ClientBody> {
+    let body = match &answer.body {
+        AnswerBody::Whole(bytes) if bytes.is_empty() => ClientBody::Whole(None),
+        AnswerBody::Whole(bytes) => ClientBody::Whole(Some(bytes.clone())),
+        AnswerBody::Streamed(chunks) => {
+            let length = answer.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+            match chunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+                Some(chunks) => ClientBody::Relayed { chunks, length },
+                None => ClientBody::Whole(None),
+            }
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers.clone();
+    response.headers_mut().insert(SPAWN_SEQUENCE, HeaderValue::from(sequence.0));
+    response
+}
+
+/// 202: the update is safe, and this is where to look for what becomes of it.
+fn accepted(worker: &Worker, config: &LiveConfig, sequence: Sequence, reports: &[Report]) -> Response<ClientBody> {
+    let base = config.updates.status_url.as_ref().unwrap_or(&worker.shared.api_url);
+    let location = format!("{base}/updates/{sequence}");
+    let answered: serde_json::Map<String, serde_json::Value> = reports
+        .iter()
+        .filter_map(|report| Some((report.node.to_string(), json!(report.answer.as_ref()?.status.as_u16()))))
+        .collect();
+    let body = json!({"success": true, "sequence": sequence.0, "location": location, "answered": answered});
+    let mut response = json_response(StatusCode::ACCEPTED, &body);
+    if let Ok(value) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response.headers_mut().insert(SPAWN_SEQUENCE, HeaderValue::from(sequence.0));
+    response
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

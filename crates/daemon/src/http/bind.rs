@@ -1,0 +1,158 @@
+//! Listening sockets from addresses as people write them.
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::settings::Address;
+
+/// Connections that wait for `accept`; the kernel caps it at its own `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct BindError {
+    address: String,
+    reason: String,
+    #[source]
+    cause: Option<io::Error>,
+}
+
+impl BindError {
+    fn new(address: &Address, cause: io::Error) -> Self {
+        let reason = match cause.kind() {
+            io::ErrorKind::AddrInUse => "another process has this port; choose another one or stop it".into(),
+            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE".into(),
+            io::ErrorKind::AddrNotAvailable => "this host does not have the address".into(),
+            _ => {
+                let text = cause.to_string();
+                text.split(" (os error").next().unwrap_or(&text).to_owned()
+            }
+        };
+        Self { address: address.to_string(), reason, cause: Some(cause) }
+    }
+}
+
+/// A bound socket that listens already: a client that connects now waits for `accept`.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Listener {
+    /// Uses a socket that somebody else opened, such as one passed by systemd.
+    pub fn from_std(socket: TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let addr = socket.local_addr()?;
+        Ok(Self { socket, addr })
+    }
+
+    /// The address with the port that was chosen.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// Binds one socket.
+pub fn bind(address: &Address) -> Result<Listener, BindError> {
+    bind_with(address, false)
+}
+
+/// Binds `count` sockets on one port, between which the kernel shares connections out: one for
+/// each core's own runtime.
+pub fn bind_per_core(address: &Address, count: usize) -> Result<Vec<Listener>, BindError> {
+    let first = bind_with(address, true)?;
+    // With port 0 the others follow the first, with a name they take the address that it got.
+    let (chosen, dual) = (first.addr, address.host().is_none());
+    let mut all = vec![first];
+    for _ in 1..count {
+        let next = open(chosen, true, dual).and_then(Listener::from_std);
+        all.push(next.map_err(|error| BindError::new(address, error))?);
+    }
+    Ok(all)
+}
+
+fn bind_with(address: &Address, reuse_port: bool) -> Result<Listener, BindError> {
+    let port = address.port();
+    let candidates: Vec<SocketAddr> = match address.host() {
+        // One socket for both families, or for IPv4 where the kernel has no IPv6.
+        None => vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()],
+        Some(host) => match (host, port).to_socket_addrs() {
+            Ok(found) => found.collect(),
+            Err(cause) => {
+                let reason = format!("the name '{host}' cannot be resolved");
+                return Err(BindError { address: address.to_string(), reason, cause: Some(cause) });
+            }
+        },
+    };
+    let mut last = None;
+    for candidate in candidates {
+        match open(candidate, reuse_port, address.host().is_none()).and_then(Listener::from_std) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(BindError::new(address, error));
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    Err(BindError::new(address, last.unwrap_or_else(none)))
+}
+
+fn open(addr: SocketAddr, reuse_port: bool, dual: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(!dual)?;
+    }
+    // A restart must not wait for the connections of the process before it.
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted connections inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_free_port_is_chosen_and_shared_between_cores() {
+        let listeners = bind_per_core(&address("127.0.0.1:0"), 3).unwrap();
+        let port = listeners[0].addr().port();
+        assert!(port > 0);
+        assert!(listeners.iter().all(|listener| listener.addr().port() == port));
+    }
+
+    #[test]
+    fn no_host_means_both_families() {
+        let listener = bind(&address(":0")).unwrap();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, listener.addr().port())).unwrap();
+    }
+
+    #[test]
+    fn a_taken_port_is_said_in_one_sentence() {
+        let first = bind(&address("127.0.0.1:0")).unwrap();
+        let text = format!("127.0.0.1:{}", first.addr().port());
+        let error = bind(&address(&text)).unwrap_err();
+        let wanted =
+            format!("cannot listen on {text}: another process has this port; choose another one or stop it");
+        assert_eq!(error.to_string(), wanted);
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused() {
+        let error = bind(&address("192.0.2.1:0")).unwrap_err();
+        assert!(error.to_string().contains("does not have the address"), "{error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The life of a daemon from ready to drained: signals, reloads and the orderly end in one place.
+use std::time::Duration;
+
+use crate::admin::Admin;
+use crate::cli::Start;
+use crate::drain::Drain;
+use crate::log::LogControl;
+use crate::metrics::{Metrics, ReloadState};
+use crate::readiness::Readiness;
+use crate::settings::{Config, Loaded, Values};
+use crate::signals::{Request, Signals};
+use crate::systemd::Notifier;
+
+/// Everything that lives as long as the daemon. Made once, before listeners open.
+#[derive(Debug)]
+pub struct Lifecycle {
+    /// Says when to begin no more, and counts what is in flight.
+    pub drain: Drain,
+    /// The conditions behind `/readyz`.
+    pub readiness: Readiness,
+    /// The registry behind `/metrics`.
+    pub metrics: Metrics,
+    /// The admin routes.
+    pub admin: Admin,
+    loaded: Loaded,
+    log: LogControl,
+    reloads: ReloadState,
+    signals: Signals,
+    notifier: Notifier,
+}
+
+impl Lifecycle {
+    /// Takes over the signals. From here on SIGTERM drains instead of killing.
+    pub fn new<C>(start: &Start<C>) -> std::io::Result<Self> {
+        let program = start.loaded.program();
+        let (drain, readiness, metrics) = (Drain::new(), Readiness::new(), Metrics::new(program));
+        Ok(Self {
+            admin: Admin::new(program, readiness.clone(), metrics.clone()),
+            reloads: ReloadState::new(&metrics, &readiness),
+            loaded: start.loaded.clone(),
+            log: start.log.clone(),
+            signals: Signals::install()?,
+            notifier: Notifier::from_environment(),
+            drain,
+            readiness,
+            metrics,
+        })
+    }
+
+    /// Says that the start is over, to `/readyz` and to the service manager, then serves signals
+    /// until the daemon has drained. `apply` puts a reloaded configuration in force, or refuses it
+    /// with a sentence, in which case it must have changed nothing.
+    ///
+    /// Runs in any tokio runtime with time enabled.
+    pub async fn run<C: Config>(mut self, mut apply: impl FnMut(C, &Values) -> Result<(), String>) {
+        self.readiness.started();
+        self.notifier.ready();
+        let watchdog = self.notifier.watchdog_interval();
+        loop {
+            tokio::select! {
+                request = self.signals.next() => match request {
+                    Request::Reload => self.reload(&mut apply),
+                    Request::Drain => break,
+                },
+                () = pause(watchdog) => self.notifier.watchdog(),
+                // Something inside the daemon may ask for the end as well.
+                () = self.drain.draining() => break,
+            }
+        }
+        self.finish().await;
+    }
+
+    fn reload<C: Config>(&mut self, apply: &mut impl FnMut(C, &Values) -> Result<(), String>) {
+        self.notifier.reloading();
+        let problem = match self.loaded.reload::<C>() {
+            Err(problems) => Some(problems.to_string().replace('\n', "; ")),
+            Ok((loaded, config)) => match apply(config, loaded.values()) {
+                Err(problem) => Some(problem),
+                Ok(()) => {
+                    self.log.apply(loaded.values());
+                    for warning in loaded.warnings() {
+                        tracing::warn!("{warning}");
+                    }
+                    self.loaded = loaded;
+                    None
+                }
+            },
+        };
+        match problem {
+            None => {
+                self.reloads.succeeded();
+                tracing::info!("reloaded");
+            }
+            Some(problem) => {
+                self.reloads.failed(&problem);
+                tracing::error!("reload failed, the configuration before it stays in force: {problem}");
+            }
+        }
+        self.notifier.ready();
+    }
+
+    /// Fails readiness, waits the delay, drains, waits for what is in flight, then drops the rest.
+    async fn finish(self) {
+        let values = self.loaded.values();
+        let (delay, timeout) = (values.duration("drain-delay"), values.duration("drain-timeout"));
+        self.readiness.draining();
+        self.notifier.stopping();
+        tracing::info!(timeout_ms = timeout.as_millis() as u64, "draining");
+        if !self.drain.is_draining() {
+            pause_for(delay).await;
+        }
+        self.drain.begin();
+        if !self.drain.wait_idle(timeout).await {
+            tracing::warn!(in_flight = self.drain.in_flight(), "drain timed out: dropping what is left");
+        }
+        self.drain.expire();
+        // Those that notice the expiry only have to let go; this is not a second deadline.
+        self.drain.wait_idle(Duration::from_millis(200)).await;
+        tracing::info!("drained");
+    }
+}
+
+async fn pause(interval: Option<Duration>) {
+    match interval {
+        Some(interval) => tokio::time::sleep(interval).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pause_for(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}

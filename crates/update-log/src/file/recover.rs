@@ -1,0 +1,331 @@
+//! Brings back what the files say.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::answers;
+use super::codec::{Corrupt, Decoded, Input};
+use super::dead;
+use super::disk::{self, Disk, DiskFile};
+use super::frame::{self, End, FILE_HEADER, FRAME_HEADER, FileHead, Frame, HeadError};
+use super::journal::Naming;
+use super::keys::{Key, Keys, Place};
+use super::record::{self, Record, Slot, Snapshot};
+use super::spool;
+use super::state::State;
+use crate::{DeadLetter, SpooledBody};
+
+/// The files of updates.
+pub(crate) const LOG: Naming = Naming { folder: "log", suffix: "log", kind: *b"MUSTERUP" };
+/// The files of answers.
+pub(crate) const ANSWERS: Naming = Naming { folder: "answers", suffix: "ans", kind: *b"MUSTERAN" };
+
+/// Why a log cannot be opened.
+#[derive(Debug)]
+pub(crate) enum RecoverError {
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    Newer { path: PathBuf, found: u32 },
+    Damaged { path: PathBuf, offset: u64, what: String },
+}
+
+/// What was found.
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    pub(crate) keys: Keys,
+    pub(crate) files: HashMap<u64, Arc<dyn DiskFile>>,
+    pub(crate) bodies: BTreeMap<u64, SpooledBody>,
+    pub(crate) dead: BTreeMap<(Slot, u64), DeadLetter>,
+    /// Number of the last segment and how much of it is true.
+    pub(crate) last: Option<(u64, u64)>,
+    pub(crate) next_answers: u64,
+    /// Whether the log was closed in order, or never written to.
+    pub(crate) clean: bool,
+    /// The latest of the log's times.
+    pub(crate) newest_ms: u64,
+}
+
+/// Reads everything below `disk` and removes what is left over.
+pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovered, RecoverError> {
+    for folder in ["", LOG.folder, ANSWERS.folder, spool::FOLDER, dead::FOLDER] {
+        disk.make_folder(folder).map_err(|error| io_error(&**disk, "make", folder, error))?;
+    }
+    disk.sync_folder("").map_err(|error| io_error(&**disk, "sync", "", error))?;
+    let segments = numbered(&**disk, LOG)?;
+    let answers = numbered(&**disk, ANSWERS)?;
+    let dead = dead::load(&**disk)?;
+    if segments.is_empty() && (!answers.is_empty() || !dead.is_empty()) {
+        return Err(damaged(&**disk, LOG.folder, 0, "every segment is missing"));
+    }
+    let mut replay = Replay {
+        disk: &**disk,
+        state: State::empty(),
+        keys: Keys::new(remember_ms),
+        bodies: BTreeMap::new(),
+        files: HashMap::new(),
+        newest_ms: 0,
+        clean: true,
+    };
+    let last = replay.segments(&segments)?;
+    let next_answers = replay.answers(&answers)?;
+    let Replay { state, keys, bodies, files, newest_ms, clean, .. } = replay;
+    let bodies = bodies.into_iter().map(|(sequence, (name, len, crc))| {
+        let body = dead::kept_body(disk, &name, len, crc);
+        (sequence, body)
+    });
+    let recovered = Recovered {
+        bodies: bodies.collect(),
+        state,
+        keys,
+        files,
+        dead,
+        last,
+        next_answers,
+        clean,
+        newest_ms,
+    };
+    check_bodies(&**disk, &recovered)?;
+    Ok(recovered)
+}
+
+struct Replay<'a> {
+    disk: &'a dyn Disk,
+    state: State,
+    keys: Keys,
+    bodies: BTreeMap<u64, (String, u64, u32)>,
+    files: HashMap<u64, Arc<dyn DiskFile>>,
+    newest_ms: u64,
+    clean: bool,
+}
+
+impl Replay<'_> {
+    /// Replays the segments; says which is the last and how much of it is true.
+    fn segments(&mut self, numbers: &[u64]) -> Result<Option<(u64, u64)>, RecoverError> {
+        let Some((last, first)) = numbers.last().zip(numbers.first()) else { return Ok(None) };
+        let newest = self.head(*last)?.1;
+        let needed: Vec<u64> = numbers.iter().copied().filter(|number| *number >= newest.trim).collect();
+        for number in numbers.iter().filter(|number| **number < newest.trim) {
+            self.remove(*number);
+        }
+        let mut end = 0;
+        for (index, number) in needed.iter().enumerate() {
+            let next = needed.get(index + 1);
+            let known = next.map(|next| self.head(*next)).transpose()?;
+            let known = match known.map(|(_, snapshot)| snapshot.previous) {
+                None => End::Open,
+                Some(Some((previous, end))) if previous == *number => End::Exactly(end),
+                Some(_) => {
+                    let missing = LOG.name(number + 1);
+                    return Err(damaged(self.disk, &missing, 0, "the file is missing"));
+                }
+            };
+            end = self.segment(*number, known, index == 0)?;
+        }
+        if *first > self.state.trimmed().max(1) {
+            return Err(damaged(self.disk, &LOG.name(first - 1), 0, "the file is missing"));
+        }
+        for segment in self.state.forget() {
+            self.files.remove(&segment.number);
+            self.remove(segment.number);
+        }
+        self.bodies = self.bodies.split_off(&self.state.first());
+        self.state.take_completed();
+        Ok(Some((*last, end)))
+    }
+
+    fn remove(&self, number: u64) {
+        // What cannot be removed now is tried again at the next opening.
+        let _ = self.disk.remove(&LOG.name(number));
+    }
+
+    /// A segment's header and the snapshot behind it.
+    fn head(&self, number: u64) -> Result<(FileHead, Snapshot), RecoverError> {
+        let name = LOG.name(number);
+        let file = self.disk.open(&name).map_err(|error| io_error(self.disk, "open", &name, error))?;
+        let begin = FILE_HEADER + FRAME_HEADER;
+        let failed = |error| io_error(self.disk, "read", &name, error);
+        let mut bytes = disk::read(&*file, 0, begin).map_err(failed)?;
+        let head = file_head(self.disk, LOG, number, &bytes)?;
+        let len = bytes.get(FILE_HEADER + 4..FILE_HEADER + 8).and_then(|len| len.try_into().ok());
+        let len = len.map_or(0, u32::from_le_bytes).min(MAX_SNAPSHOT);
+        bytes.extend(disk::read(&*file, begin as u64, len as usize).map_err(failed)?);
+        let mut snapshot = None;
+        frame::scan(&bytes, head.salt, End::Exactly(bytes.len() as u64), |frame| {
+            match record::decode(&mut Input(frame.payload))? {
+                Record::Snapshot(found) => snapshot = Some(found),
+                _ => return Err(Corrupt("the file does not begin with a snapshot")),
+            }
+            Ok(())
+        })
+        .map_err(|damage| damaged(self.disk, &name, damage.offset, damage.what))?;
+        let snapshot = snapshot.ok_or_else(|| damaged(self.disk, &name, 0, "the file has no snapshot"))?;
+        Ok((head, snapshot))
+    }
+
+    fn segment(&mut self, number: u64, known: End, first: bool) -> Result<u64, RecoverError> {
+        let name = LOG.name(number);
+        let failed = |doing, error| io_error(self.disk, doing, &name, error);
+        let file = self.disk.open(&name).map_err(|error| failed("open", error))?;
+        let len = file.len().map_err(|error| failed("read", error))?;
+        let bytes = disk::read(&*file, 0, len as usize).map_err(|error| failed("read", error))?;
+        let head = file_head(self.disk, LOG, number, &bytes)?;
+        let mut begins = true;
+        let end = frame::scan(&bytes, head.salt, known, |frame| {
+            let fresh = std::mem::take(&mut begins).then_some(first);
+            self.frame(number, fresh, frame)
+        })
+        .map_err(|damage| damaged(self.disk, &name, damage.offset, damage.what))?;
+        if known == End::Open && end < len {
+            let cut = file.set_len(end).and_then(|()| file.sync());
+            cut.map_err(|error| io_error(self.disk, "cut", &name, error))?;
+        }
+        if let Some(segment) = self.state.last_segment() {
+            segment.len = end;
+        }
+        self.files.insert(number, file);
+        Ok(end)
+    }
+
+    /// Replays one frame. `begins` is set for a segment's first one, to whether the segment is the log's first.
+    fn frame(&mut self, number: u64, begins: Option<bool>, frame: Frame<'_>) -> Decoded<()> {
+        self.newest_ms = self.newest_ms.max(frame.at_ms);
+        let mut input = Input(frame.payload);
+        if let Some(first) = begins {
+            let Record::Snapshot(snapshot) = record::decode(&mut input)? else {
+                return Err(Corrupt("the file does not begin with a snapshot"));
+            };
+            if first {
+                self.state = State::new(&snapshot)?;
+            } else if self.state.snapshot(snapshot.previous) != snapshot {
+                return Err(Corrupt("the file does not follow the one before"));
+            }
+            self.state.begin_segment(number);
+        }
+        while !input.is_empty() {
+            let at = frame.payload_at + (frame.payload.len() - input.0.len()) as u64;
+            let record = record::decode(&mut input)?;
+            self.clean = record == Record::Closed;
+            match record {
+                Record::Append(append) => {
+                    let offset = u32::try_from(at).map_err(|_| Corrupt("the file is too long"))?;
+                    self.state.append(&append, offset, frame.at_ms)?;
+                    self.remember(append, frame.at_ms);
+                }
+                other => self.state.apply(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, append: record::Append, at_ms: u64) {
+        let sequence = append.sequence;
+        if let Some((scope, body)) = append.key {
+            let key = Key { sequence, body, at_ms, place: None, answered: false, last: false };
+            self.keys.insert(scope, key);
+        }
+        if let Some(spooled) = append.spooled {
+            self.bodies.insert(sequence, spooled);
+        }
+    }
+
+    /// Reads the answers; says which number the next file gets.
+    fn answers(&mut self, numbers: &[u64]) -> Result<u64, RecoverError> {
+        for number in numbers {
+            let name = ANSWERS.name(*number);
+            let bytes = read_file(self.disk, &name)?;
+            let head = file_head(self.disk, ANSWERS, *number, &bytes)?;
+            let (keys, newest) = (&mut self.keys, &mut self.newest_ms);
+            keys.add_file(*number as u32, bytes.len() as u64);
+            frame::scan(&bytes, head.salt, End::Open, |frame| {
+                *newest = (*newest).max(frame.at_ms);
+                let mut input = Input(frame.payload);
+                while !input.is_empty() {
+                    let before = input.0.len();
+                    let offset = frame.payload_at + (frame.payload.len() - before) as u64;
+                    let entry = answers::decode(&mut input)?;
+                    let len = (before - input.0.len()) as u32;
+                    let place = Place { file: *number as u32, offset: offset as u32, len };
+                    let answers::Entry { scope, body, sequence, at_ms, last, answer } = entry;
+                    let answered = answer.is_some();
+                    keys.insert(scope, Key { sequence, body, at_ms, place: Some(place), answered, last });
+                }
+                Ok(())
+            })
+            .map_err(|damage| damaged(self.disk, &name, damage.offset, damage.what))?;
+        }
+        Ok(numbers.last().map_or(1, |last| last + 1))
+    }
+}
+
+/// A snapshot names the nodes; it is never as long as this.
+const MAX_SNAPSHOT: u32 = 64 << 20;
+
+/// Every body that a node still needs has to be there; a file that no update knows is left over.
+fn check_bodies(disk: &dyn Disk, recovered: &Recovered) -> Result<(), RecoverError> {
+    let mut known = HashSet::new();
+    for (sequence, body) in &recovered.bodies {
+        let Some(name) = body.guard.as_ref().map(|guard| guard.name()) else { continue };
+        known.insert(name.to_owned());
+        if !recovered.state.is_open(*sequence) {
+            continue;
+        }
+        let len = match disk.open(name).and_then(|file| file.len()) {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged(disk, name, 0, "the body of an undelivered update is missing"));
+            }
+            Err(error) => return Err(io_error(disk, "open", name, error)),
+        };
+        if len != body.len {
+            return Err(damaged(disk, name, len.min(body.len), "the body has another length than it had"));
+        }
+    }
+    let files = disk.list(spool::FOLDER).map_err(|error| io_error(disk, "read", spool::FOLDER, error))?;
+    for file in files.iter().map(|file| format!("{}/{file}", spool::FOLDER)) {
+        if !known.contains(&file) {
+            let _ = disk.remove(&file);
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of the files of a kind, ascending; removes unfinished ones.
+fn numbered(disk: &dyn Disk, naming: Naming) -> Result<Vec<u64>, RecoverError> {
+    let files = disk.list(naming.folder).map_err(|error| io_error(disk, "read", naming.folder, error))?;
+    for unfinished in files.iter().filter(|file| file.ends_with(".new")) {
+        let _ = disk.remove(&format!("{}/{unfinished}", naming.folder));
+    }
+    let mut numbers: Vec<u64> = files.iter().filter_map(|file| naming.number(file)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn file_head(disk: &dyn Disk, naming: Naming, number: u64, bytes: &[u8]) -> Result<FileHead, RecoverError> {
+    let name = naming.name(number);
+    match frame::parse_file_header(naming.kind, bytes) {
+        Ok(head) if head.number == number => Ok(head),
+        Ok(_) => Err(damaged(disk, &name, 0, "the file has another file's number")),
+        Err(HeadError::Newer(found)) => Err(RecoverError::Newer { path: disk.path(&name), found }),
+        Err(HeadError::Bad) => Err(damaged(disk, &name, 0, "the file's header does not read back")),
+    }
+}
+
+/// A whole file.
+pub(crate) fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, RecoverError> {
+    let read = || {
+        let file = disk.open(name)?;
+        disk::read(&*file, 0, file.len()? as usize)
+    };
+    read().map_err(|error| io_error(disk, "read", name, error))
+}
+
+/// Something is not as it was left.
+pub(crate) fn damaged(disk: &dyn Disk, name: &str, offset: u64, what: &str) -> RecoverError {
+    RecoverError::Damaged { path: disk.path(name), offset, what: what.to_owned() }
+}
+
+/// The system said no.
+pub(crate) fn io_error(disk: &dyn Disk, doing: &'static str, name: &str, source: io::Error) -> RecoverError {
+    RecoverError::Io { doing, path: disk.path(name), source }
+}

@@ -1,0 +1,469 @@
+//! What the log's records add up to. Pure: recovery and the running log apply the same changes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use common::node::NodeId;
+use common::queue::{Cursor, Sequence};
+
+use super::codec::{Corrupt, Decoded};
+use super::record::{Append, Record, Slot, Snapshot};
+use super::segment::Segment;
+use crate::{DeliveryState, Failure, Progress, Queue};
+
+/// How many error texts are kept, the newest updates' first.
+const MAX_ERRORS: usize = 4096;
+
+/// A node that is or was subscribed.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Its name now, or when it ended.
+    pub(crate) name: NodeId,
+    /// The first sequence that it gets.
+    pub(crate) since: u64,
+    /// The first sequence that it does not get any more.
+    pub(crate) until: Option<u64>,
+    /// How far it has come.
+    pub(crate) cursor: Cursor,
+    /// Updates that it has not settled.
+    pub(crate) pending: u64,
+    /// How many of them are DELETEs.
+    pub(crate) deletes: u64,
+    /// Their size.
+    pub(crate) bytes: u64,
+}
+
+/// How an update ended on a node, as it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    /// Anything but pending.
+    pub(crate) state: DeliveryState,
+    /// Attempts that were sent.
+    pub(crate) attempts: u32,
+    /// The last status.
+    pub(crate) status: u16,
+    /// What the answer was.
+    pub(crate) digest: u64,
+}
+
+/// The whole of it.
+#[derive(Debug)]
+pub(crate) struct State {
+    next: u64,
+    next_slot: Slot,
+    trim: u64,
+    nodes: BTreeMap<Slot, Node>,
+    names: HashMap<NodeId, Slot>,
+    segments: VecDeque<Segment>,
+    pending_bytes: u64,
+    spooled: BTreeMap<u64, u64>,
+    errors: BTreeMap<(u64, Slot), String>,
+    completed: Vec<u64>,
+}
+
+impl State {
+    /// What a segment's snapshot says, when there is nothing before it.
+    pub(crate) fn new(snapshot: &Snapshot) -> Decoded<Self> {
+        let mut state = Self {
+            next: snapshot.next,
+            next_slot: snapshot.next_slot,
+            trim: snapshot.trim,
+            nodes: BTreeMap::new(),
+            names: HashMap::new(),
+            segments: VecDeque::new(),
+            pending_bytes: 0,
+            spooled: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            completed: Vec::new(),
+        };
+        for (slot, name, since) in &snapshot.nodes {
+            state.insert(*slot, name, *since)?;
+        }
+        Ok(state)
+    }
+
+    /// The state of a log that was never written to.
+    pub(crate) fn empty() -> Self {
+        let nothing =
+            Snapshot { next: Sequence::FIRST.0, next_slot: 0, trim: 0, previous: None, nodes: Vec::new() };
+        Self::new(&nothing).unwrap_or_else(|_| unreachable!("a snapshot without nodes has no bad name"))
+    }
+
+    /// The snapshot for a segment that begins now.
+    pub(crate) fn snapshot(&self, previous: Option<(u64, u64)>) -> Snapshot {
+        let live = self.live().map(|(slot, node)| (slot, node.name.to_string(), node.since));
+        Snapshot {
+            next: self.next,
+            next_slot: self.next_slot,
+            trim: self.trim,
+            previous,
+            nodes: live.collect(),
+        }
+    }
+
+    /// Begins a segment.
+    pub(crate) fn begin_segment(&mut self, number: u64) {
+        self.segments.push_back(Segment::new(number, self.next));
+    }
+
+    /// Applies any record but an append or a snapshot.
+    pub(crate) fn apply(&mut self, record: Record) -> Decoded<()> {
+        match record {
+            Record::Append(_) | Record::Snapshot(_) => {
+                return Err(Corrupt("a record stands where none of its kind belongs"));
+            }
+            Record::Failed { slot, sequence, attempts, failures, status, error } => {
+                let failure = Failure { attempt: attempts, failures, status, error, answer: None };
+                self.fail(slot, sequence, &failure);
+            }
+            Record::Settled { slot, sequence, state, attempts, status, digest, error } => {
+                self.settle(slot, sequence, Ending { state, attempts, status, digest });
+                self.note(slot, sequence, &error);
+            }
+            Record::Rejected { sequence, status } => {
+                self.reject(sequence, status);
+            }
+            Record::Subscribe { slot, name } => {
+                self.insert(slot, &name, self.next)?;
+                self.next_slot = self.next_slot.max(slot + 1);
+            }
+            Record::Unsubscribe { slot } => {
+                self.unsubscribe(slot);
+            }
+            Record::Rename { slot, name } => self.rename(slot, &name)?,
+            Record::Discard { slot, until } => {
+                self.discard(slot, until);
+            }
+            Record::Trim { segment } => self.trim = self.trim.max(segment),
+            Record::Reopened => {
+                let before = self.segments.len().saturating_sub(1);
+                self.segments.iter_mut().take(before).for_each(Segment::bump);
+            }
+            Record::Closed => {}
+        }
+        Ok(())
+    }
+
+    /// Adds the next update to the last segment.
+    pub(crate) fn append(&mut self, append: &Append, offset: u32, at_ms: u64) -> Decoded<()> {
+        let live = self.names.len().try_into().unwrap_or(u16::MAX);
+        let segment =
+            self.segments.back_mut().ok_or(Corrupt("an update stands before a segment's beginning"))?;
+        if append.sequence != self.next {
+            return Err(Corrupt("an update's sequence does not follow the one before"));
+        }
+        segment.append(append, offset, live, at_ms);
+        let size = size(append);
+        if let Some((_, len, _)) = &append.spooled {
+            self.spooled.insert(append.sequence, *len);
+        }
+        for node in self.nodes.values_mut().filter(|node| node.until.is_none()) {
+            node.pending += 1;
+            node.bytes += size;
+            node.deletes += u64::from(append.delete);
+        }
+        if live > 0 {
+            self.pending_bytes += size;
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Records a failed attempt. False when the update is not pending there.
+    pub(crate) fn fail(&mut self, slot: Slot, sequence: u64, failure: &Failure) -> bool {
+        let Some(mut progress) = self.progress(slot, sequence).filter(pending) else { return false };
+        progress.attempts = progress.attempts.max(failure.attempt);
+        progress.failures = failure.failures;
+        progress.status = failure.status;
+        if failure.attempt == 1 {
+            progress.first_status = failure.status;
+        }
+        self.set(slot, sequence, progress);
+        self.note(slot, sequence, &failure.error);
+        true
+    }
+
+    /// Records how an update ended on a node. False when it was settled before.
+    pub(crate) fn settle(&mut self, slot: Slot, sequence: u64, ending: Ending) -> bool {
+        let Some(mut progress) = self.progress(slot, sequence) else { return false };
+        let was_pending = pending(&progress);
+        // Discarded while it was being sent: that the node got it is the better news.
+        if !was_pending
+            && (progress.state, ending.state) != (DeliveryState::Discarded, DeliveryState::Delivered)
+        {
+            return false;
+        }
+        progress.state = ending.state;
+        progress.attempts = progress.attempts.max(ending.attempts);
+        progress.status = ending.status;
+        progress.digest = ending.digest;
+        if ending.attempts == 1 {
+            progress.first_status = ending.status;
+        }
+        self.set(slot, sequence, progress);
+        if ending.state == DeliveryState::Delivered {
+            self.errors.remove(&(sequence, slot));
+        }
+        if was_pending {
+            self.settled(slot, sequence);
+        }
+        was_pending
+    }
+
+    /// Settles as rejected wherever it is pending; says where that was.
+    pub(crate) fn reject(&mut self, sequence: u64, status: u16) -> Vec<(Slot, u32)> {
+        let nodes: Vec<_> = self.nodes_of(sequence).filter(|(_, progress)| pending(progress)).collect();
+        for (slot, progress) in &nodes {
+            let (attempts, digest) = (progress.attempts, progress.digest);
+            let ending = Ending { state: DeliveryState::Rejected, attempts, status, digest };
+            self.settle(*slot, sequence, ending);
+        }
+        nodes.into_iter().map(|(slot, progress)| (slot, progress.attempts)).collect()
+    }
+
+    /// Discards what a node has not settled before `until`; says how many that were.
+    pub(crate) fn discard(&mut self, slot: Slot, until: u64) -> u64 {
+        let open = self.pending(slot, 0, usize::MAX);
+        let mut count = 0;
+        for sequence in open.into_iter().take_while(|sequence| *sequence < until) {
+            let Some(progress) = self.progress(slot, sequence) else { continue };
+            let Progress { attempts, status, digest, .. } = progress;
+            self.settle(slot, sequence, Ending { state: DeliveryState::Discarded, attempts, status, digest });
+            count += 1;
+        }
+        count
+    }
+
+    /// Ends a subscription; says how many updates were discarded.
+    pub(crate) fn unsubscribe(&mut self, slot: Slot) -> u64 {
+        let count = self.discard(slot, self.next);
+        if let Some(node) = self.nodes.get_mut(&slot).filter(|node| node.until.is_none()) {
+            node.until = Some(self.next);
+            self.names.remove(&node.name);
+        }
+        count
+    }
+
+    /// Gives a node another name.
+    pub(crate) fn rename(&mut self, slot: Slot, name: &str) -> Decoded<()> {
+        let name: NodeId = name.parse().map_err(|_| Corrupt("a node's name is not one"))?;
+        if let Some(node) = self.nodes.get_mut(&slot) {
+            self.names.remove(&node.name);
+            self.names.insert(name.clone(), slot);
+            node.name = name;
+        }
+        Ok(())
+    }
+
+    /// Forgets the segments before the trimmed one, and nodes that ended before what is left.
+    pub(crate) fn forget(&mut self) -> Vec<Segment> {
+        let mut forgotten = Vec::new();
+        while self.segments.front().is_some_and(|segment| segment.number < self.trim) {
+            forgotten.extend(self.segments.pop_front());
+        }
+        let first = self.first();
+        self.nodes.retain(|_, node| node.until.is_none_or(|until| until > first));
+        self.spooled = self.spooled.split_off(&first);
+        self.errors = self.errors.split_off(&(first, 0));
+        forgotten
+    }
+
+    fn insert(&mut self, slot: Slot, name: &str, since: u64) -> Decoded<()> {
+        let name: NodeId = name.parse().map_err(|_| Corrupt("a node's name is not one"))?;
+        self.names.insert(name.clone(), slot);
+        let cursor = Cursor::new(Sequence(self.next));
+        self.nodes.insert(slot, Node { name, since, until: None, cursor, pending: 0, deletes: 0, bytes: 0 });
+        Ok(())
+    }
+
+    fn set(&mut self, slot: Slot, sequence: u64, progress: Progress) {
+        if let Some(index) = self.segment_index(sequence) {
+            self.segments[index].set(slot, sequence, progress);
+        }
+    }
+
+    fn settled(&mut self, slot: Slot, sequence: u64) {
+        let size = self.size(sequence);
+        let Some(index) = self.segment_index(sequence) else { return };
+        let segment = &mut self.segments[index];
+        let entry = &mut segment.entries[(sequence - segment.first) as usize];
+        if let Some(node) = self.nodes.get_mut(&slot) {
+            node.cursor.settle(Sequence(sequence));
+            node.pending -= 1;
+            node.bytes -= size;
+            node.deletes -= u64::from(entry.delete);
+        }
+        entry.needed -= 1;
+        if entry.needed == 0 {
+            segment.open -= 1;
+            self.pending_bytes -= size;
+            self.completed.push(sequence);
+        }
+    }
+
+    /// Keeps the last error of an update on a node, for people.
+    pub(crate) fn note(&mut self, slot: Slot, sequence: u64, error: &str) {
+        if error.is_empty() || self.progress(slot, sequence).is_none() {
+            return;
+        }
+        self.errors.insert((sequence, slot), error.to_owned());
+        if self.errors.len() > MAX_ERRORS {
+            self.errors.pop_first();
+        }
+    }
+}
+
+/// What is asked of it.
+impl State {
+    /// The sequence that the next append gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The slot that the next subscription gets.
+    pub(crate) fn next_slot(&self) -> Slot {
+        self.next_slot
+    }
+
+    /// Segments before this one are needed no more.
+    pub(crate) fn trimmed(&self) -> u64 {
+        self.trim
+    }
+
+    /// The first sequence that the log holds.
+    pub(crate) fn first(&self) -> u64 {
+        self.segments.front().map_or(self.next, |segment| segment.first)
+    }
+
+    /// The slot of a subscribed node.
+    pub(crate) fn slot(&self, name: &NodeId) -> Option<Slot> {
+        self.names.get(name).copied()
+    }
+
+    /// A node that is or was subscribed.
+    pub(crate) fn node(&self, slot: Slot) -> Option<&Node> {
+        self.nodes.get(&slot)
+    }
+
+    /// The subscribed nodes.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (Slot, &Node)> {
+        self.nodes.iter().filter(|(_, node)| node.until.is_none()).map(|(slot, node)| (*slot, node))
+    }
+
+    /// The segments, oldest first.
+    pub(crate) fn segments(&self) -> &VecDeque<Segment> {
+        &self.segments
+    }
+
+    /// The segment that takes the next update.
+    pub(crate) fn last_segment(&mut self) -> Option<&mut Segment> {
+        self.segments.back_mut()
+    }
+
+    /// The segment of an update that the log holds.
+    pub(crate) fn segment(&self, sequence: u64) -> Option<&Segment> {
+        self.segment_index(sequence).map(|index| &self.segments[index])
+    }
+
+    fn segment_index(&self, sequence: u64) -> Option<usize> {
+        let index = self.segments.partition_point(|segment| segment.first <= sequence).checked_sub(1)?;
+        (sequence < self.segments[index].end()).then_some(index)
+    }
+
+    /// Bytes that a node still needs, each counted once.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// Whether a node still needs an update.
+    pub(crate) fn is_open(&self, sequence: u64) -> bool {
+        let Some(segment) = self.segment(sequence) else { return false };
+        segment.entries[(sequence - segment.first) as usize].needed > 0
+    }
+
+    /// What a node made of an update; `None` when it was not for that node or is not held.
+    pub(crate) fn progress(&self, slot: Slot, sequence: u64) -> Option<Progress> {
+        let node = self.nodes.get(&slot)?;
+        if sequence < node.since || node.until.is_some_and(|until| sequence >= until) {
+            return None;
+        }
+        Some(self.segment(sequence)?.progress(slot, sequence))
+    }
+
+    /// Every node that an update was for.
+    pub(crate) fn nodes_of(&self, sequence: u64) -> impl Iterator<Item = (Slot, Progress)> {
+        self.nodes.keys().filter_map(move |slot| Some((*slot, self.progress(*slot, sequence)?)))
+    }
+
+    /// The last error of an update on a node.
+    pub(crate) fn error(&self, slot: Slot, sequence: u64) -> Option<&str> {
+        self.errors.get(&(sequence, slot)).map(String::as_str)
+    }
+
+    /// Up to `max` sequences from `from` on that a node has not settled.
+    pub(crate) fn pending(&self, slot: Slot, from: u64, max: usize) -> Vec<u64> {
+        let Some(node) = self.nodes.get(&slot).filter(|node| node.until.is_none()) else { return Vec::new() };
+        let from = from.max(node.cursor.low().0);
+        let begin = self.segments.partition_point(|segment| segment.end() <= from);
+        let mut found = Vec::new();
+        for segment in self.segments.iter().skip(begin) {
+            let cells = segment.cells(slot);
+            for sequence in segment.first.max(from)..segment.end() {
+                let cell = cells.get((sequence - segment.first) as usize);
+                if cell.is_some_and(|cell| cell.state != DeliveryState::Pending) {
+                    continue;
+                }
+                if found.len() == max {
+                    return found;
+                }
+                found.push(sequence);
+            }
+        }
+        found
+    }
+
+    /// The queue of a subscribed node.
+    pub(crate) fn queue(&self, slot: Slot) -> Option<Queue> {
+        let node = self.nodes.get(&slot)?;
+        let low = node.cursor.low().0;
+        let oldest_ms = self.segment(low).and_then(|segment| segment.received_ms(low));
+        let Node { cursor, pending, deletes, bytes, .. } = node;
+        Some(Queue { cursor: cursor.clone(), pending: *pending, deletes: *deletes, bytes: *bytes, oldest_ms })
+    }
+
+    /// The updates that became settled everywhere since the last call.
+    pub(crate) fn take_completed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.completed)
+    }
+
+    /// The segments before this number can go: nobody needs them, and they are old or many.
+    pub(crate) fn trimmable(&self, now_ms: u64, retain_ms: u64, retain_bytes: u64) -> u64 {
+        let done =
+            || self.segments.iter().take(self.segments.len().saturating_sub(1)).take_while(|s| s.open == 0);
+        let mut kept: u64 = done().map(|segment| segment.len + segment.spooled).sum();
+        let mut before = self.trim;
+        for segment in done() {
+            let old = segment.last_at_ms.saturating_add(retain_ms) < now_ms;
+            if !old && kept <= retain_bytes {
+                break;
+            }
+            kept -= segment.len + segment.spooled;
+            before = segment.number + 1;
+        }
+        before
+    }
+
+    fn size(&self, sequence: u64) -> u64 {
+        let Some(segment) = self.segment(sequence) else { return 0 };
+        let spooled = self.spooled.get(&sequence).copied().unwrap_or_default();
+        u64::from(segment.entries[(sequence - segment.first) as usize].len) + spooled
+    }
+}
+
+/// What an update counts for.
+pub(crate) fn size(append: &Append) -> u64 {
+    u64::from(append.len) + append.spooled.as_ref().map_or(0, |spooled| spooled.1)
+}
+
+fn pending(progress: &Progress) -> bool {
+    progress.state == DeliveryState::Pending
+}

@@ -1,0 +1,569 @@
+//! The one thread that writes: everything waiting becomes one frame and one sync.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::batch::Batch;
+use super::codec::Input;
+use super::dead;
+use super::disk;
+use super::frame;
+use super::inbox::{Command, Reply};
+use super::journal::Journal;
+use super::keys::Place;
+use super::recover::{ANSWERS, LOG};
+use super::shared::{Shared, disk_error};
+use super::{answers, record};
+use crate::file::record::Record;
+use crate::{DeadLetter, LogError, UnsubscribeError, Update};
+
+/// A frame is closed when it has grown to this.
+const FRAME_BYTES: usize = 4 << 20;
+/// So many marks may be lost by a crash of the machine, at most.
+const MAX_UNSYNCED_MARKS: usize = 16 * 1024;
+/// An answers file is closed when it has grown to this.
+const ANSWERS_BYTES: u64 = 64 << 20;
+/// So many answers wait in memory for a disk that refuses them; of the others only the keys.
+const MAX_UNWRITTEN: usize = 16 * 1024;
+/// How often there is a look at what has become old.
+const TEND: Duration = Duration::from_millis(500);
+
+/// What the writer is told at its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) segment_bytes: u64,
+    pub(crate) retain_ms: u64,
+    pub(crate) retain_bytes: u64,
+    pub(crate) remember_ms: u64,
+    /// How long marks wait for an append to ride with.
+    pub(crate) lazy: Duration,
+}
+
+/// The log's time: the wall clock's at the start, and from then on it neither jumps nor goes back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    base_ms: u64,
+    start: Instant,
+}
+
+impl Clock {
+    /// Not before `newest_ms`, the latest time in the log.
+    pub(crate) fn new(newest_ms: u64) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Self { base_ms: wall.max(newest_ms), start: Instant::now() }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.base_ms + self.start.elapsed().as_millis() as u64
+    }
+}
+
+/// The writer.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    log: Journal,
+    answers: Journal,
+    answers_since_ms: u64,
+    clock: Clock,
+    limits: Limits,
+    /// Marks written since the last sync.
+    unsynced: Vec<Record>,
+    /// Since when marks wait.
+    waiting: Option<Instant>,
+    /// Not to try again before, after the disk refused.
+    retry: Option<Instant>,
+    /// The same for dead letters.
+    bury_at: Option<Instant>,
+    tended: Instant,
+}
+
+impl Writer {
+    /// A writer behind what recovery found.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        log: Journal,
+        answers: Journal,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
+        let tended = Instant::now();
+        let unsynced = Vec::new();
+        let (waiting, retry, bury_at) = (None, None, None);
+        let answers_since_ms = 0;
+        Self {
+            shared,
+            log,
+            answers,
+            answers_since_ms,
+            clock,
+            limits,
+            unsynced,
+            waiting,
+            retry,
+            bury_at,
+            tended,
+        }
+    }
+
+    /// Begins the first segment of this run.
+    pub(crate) fn start(&mut self, reopened: bool) -> Result<(), LogError> {
+        self.begin_segment(reopened.then_some(Record::Reopened))
+    }
+
+    /// Writes until the log is closed or dropped.
+    pub(crate) fn run(mut self) {
+        loop {
+            let wait = self.wait();
+            let work = self.shared.inbox.take(wait, FRAME_BYTES);
+            self.bury();
+            self.step(work.commands);
+            if work.stopped {
+                // Without the record that says so: what is under way is not known here.
+                let _ = self.write_answers();
+                self.group(Vec::new());
+                return;
+            }
+            if self.tended.elapsed() >= TEND {
+                self.tended = Instant::now();
+                self.tend();
+            }
+        }
+    }
+
+    fn step(&mut self, mut commands: Vec<Command>) {
+        let alone = match commands.pop() {
+            Some(command @ (Command::Append { .. } | Command::Failed { .. } | Command::Flush { .. })) => {
+                commands.push(command);
+                None
+            }
+            other => other,
+        };
+        match alone {
+            Some(command) => self.alone(command),
+            None if commands.is_empty() && !self.marks_due() => {}
+            None => {
+                if let Err(error) = self.write_answers() {
+                    tracing::debug!(%error, "answers wait in memory");
+                }
+                self.group(commands);
+            }
+        }
+    }
+
+    /// How long nothing has to be done unless somebody asks.
+    fn wait(&mut self) -> Option<Duration> {
+        let core = self.shared.core();
+        let marks = !core.marks.is_empty() || !core.unwritten.is_empty();
+        let tend = core.keys.len() > 0 || core.state.segments().len() > 1 || self.answers.is_dirty();
+        let dying = !core.dying.is_empty();
+        drop(core);
+        let now = Instant::now();
+        if !marks {
+            self.waiting = None;
+        }
+        let marks = marks.then(|| *self.waiting.get_or_insert(now) + self.limits.lazy);
+        let marks = marks.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
+        let bury = dying.then(|| self.bury_at.unwrap_or(now));
+        let tend = tend.then_some(self.tended + TEND);
+        let next = [marks, bury, tend].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    fn marks_due(&self) -> bool {
+        let old = self.waiting.is_some_and(|since| since.elapsed() >= self.limits.lazy);
+        old && self.retry.is_none_or(|retry| retry <= Instant::now())
+    }
+
+    /// Writes appends, failed attempts and marks together, and tells everyone.
+    fn group(&mut self, commands: Vec<Command>) {
+        let mut batch = {
+            let mut core = self.shared.core();
+            let mut batch = Batch::new(std::mem::take(&mut core.marks));
+            for command in commands {
+                batch.add(&mut core, &self.shared, command, self.clock.now_ms());
+            }
+            batch
+        };
+        self.waiting = None;
+        let written = if batch.is_empty() && !(batch.is_durable() && self.log.is_dirty()) {
+            Ok((0, 0))
+        } else {
+            let marks = batch.take_marks();
+            let now_ms = self.clock.now_ms();
+            let durable = batch.is_durable();
+            self.write(batch.frame(), marks, durable).map(|at| (at, now_ms))
+        };
+        match written {
+            Ok((payload_at, at_ms)) => {
+                let len = self.log.current().map(|(_, len)| len);
+                batch.commit(&self.shared, payload_at, at_ms, len);
+            }
+            Err(error) => batch.refuse(&self.shared, &error),
+        }
+    }
+
+    /// Writes a frame whose first records are `marks`; returns where its payload begins in the file.
+    fn write(&mut self, frame: &mut Vec<u8>, marks: Vec<Record>, durable: bool) -> Result<u64, LogError> {
+        let result = self.try_write(frame, &marks, durable);
+        match &result {
+            Ok(_) => {
+                if self.retry.take().is_some() {
+                    tracing::info!("the update log can be written again");
+                }
+            }
+            Err(error) => {
+                if self.retry.replace(Instant::now() + TEND).is_none() {
+                    tracing::error!(%error, "the update log cannot be written");
+                }
+                // What is not known durable is written again, before anything newer.
+                let mut again = std::mem::take(&mut self.unsynced);
+                again.extend(marks);
+                let mut core = self.shared.core();
+                again.append(&mut core.marks);
+                core.marks = again;
+            }
+        }
+        result
+    }
+
+    fn try_write(&mut self, frame: &mut [u8], marks: &[Record], durable: bool) -> Result<u64, LogError> {
+        if self.log.current().is_none_or(|(_, len)| len >= self.limits.segment_bytes) {
+            self.sync_log()?;
+            self.begin_segment(None)?;
+        }
+        let payload_at = self.log.write(frame, self.clock.now_ms())?;
+        if durable || self.unsynced.len() + marks.len() > MAX_UNSYNCED_MARKS {
+            self.sync_log()?;
+        } else {
+            self.unsynced.extend_from_slice(marks);
+        }
+        Ok(payload_at)
+    }
+
+    fn sync_log(&mut self) -> Result<(), LogError> {
+        if self.log.is_dirty() {
+            self.log.sync()?;
+            self.shared.core().commits += 1;
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, record: Option<Record>) -> Result<(), LogError> {
+        self.log.end();
+        let mut frame = frame::begin();
+        let snapshot = self.shared.core().state.snapshot(self.log.previous());
+        record::encode(&mut frame, &Record::Snapshot(snapshot));
+        if let Some(record) = &record {
+            record::encode(&mut frame, record);
+        }
+        let (number, file) = self.log.begin(frame, self.clock.now_ms())?;
+        let mut core = self.shared.core();
+        core.files.insert(number, file);
+        core.state.begin_segment(number);
+        if let (Some(segment), Some((_, len))) = (core.state.last_segment(), self.log.current()) {
+            segment.len = len;
+        }
+        if let Some(Err(error)) = record.map(|record| core.state.apply(record)) {
+            tracing::error!(error = error.0, "a record that was written does not apply");
+        }
+        Ok(())
+    }
+
+    /// Writes one record, durable, and applies it.
+    fn record(&mut self, record: &Record) -> Result<(), LogError> {
+        let marks = std::mem::take(&mut self.shared.core().marks);
+        let mut frame = frame::begin();
+        marks.iter().chain([record]).for_each(|record| record::encode(&mut frame, record));
+        self.write(&mut frame, marks, true).map(drop)
+    }
+
+    fn apply(&self, record: Record) {
+        let mut core = self.shared.core();
+        if let Err(error) = core.state.apply(record) {
+            tracing::error!(error = error.0, "a record that was written does not apply");
+        }
+        core.complete();
+        if let (Some(segment), Some((_, len))) = (core.state.last_segment(), self.log.current()) {
+            segment.len = len;
+        }
+    }
+
+    fn alone(&mut self, command: Command) {
+        // A caller that is gone needs no answer.
+        match command {
+            Command::Subscribe { node, reply } => {
+                let (known, slot) = {
+                    let core = self.shared.core();
+                    (core.state.slot(&node).is_some(), core.state.next_slot())
+                };
+                let record = Record::Subscribe { slot, name: node.to_string() };
+                let done = if known { Ok(()) } else { self.record(&record).map(|()| self.apply(record)) };
+                let _ = reply.send(done);
+            }
+            Command::Unsubscribe { node, discard, reply } => {
+                let _ = reply.send(self.unsubscribe(&node, discard));
+            }
+            Command::Rename { old, new, reply } => {
+                let core = self.shared.core();
+                let (from, to) = (core.state.slot(&old), core.state.slot(&new));
+                drop(core);
+                let done = match (from, to) {
+                    (Some(slot), None) => {
+                        let record = Record::Rename { slot, name: new.to_string() };
+                        self.record(&record).map(|()| self.apply(record))
+                    }
+                    (None, _) => Err(LogError::Node(old)),
+                    (Some(_), Some(_)) => Err(LogError::Node(new)),
+                };
+                let _ = reply.send(done);
+            }
+            Command::Discard { node, reply } => {
+                let _ = reply.send(self.discard(&node));
+            }
+            Command::Close { reply } => self.close(reply),
+            Command::Append { .. } | Command::Failed { .. } | Command::Flush { .. } => {
+                self.group(vec![command]);
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, node: &common::node::NodeId, discard: bool) -> Result<u64, UnsubscribeError> {
+        let slot = self.shared.core().state.slot(node).ok_or_else(|| LogError::Node(node.clone()))?;
+        let pending = self.shared.core().state.node(slot).map_or(0, |node| node.pending);
+        if pending > 0 && !discard {
+            return Err(UnsubscribeError::Pending(pending));
+        }
+        let record = Record::Unsubscribe { slot };
+        self.record(&record)?;
+        Ok(self.drop_pending(slot, record))
+    }
+
+    fn discard(&mut self, node: &common::node::NodeId) -> Result<u64, LogError> {
+        let (slot, until) = {
+            let core = self.shared.core();
+            (core.state.slot(node).ok_or_else(|| LogError::Node(node.clone()))?, core.state.next())
+        };
+        let record = Record::Discard { slot, until };
+        self.record(&record)?;
+        Ok(self.drop_pending(slot, record))
+    }
+
+    fn drop_pending(&self, slot: record::Slot, record: Record) -> u64 {
+        let pending = {
+            let mut core = self.shared.core();
+            core.dying.retain(|(dying, _), _| *dying != slot);
+            core.report_discarded(slot);
+            core.state.node(slot).map_or(0, |node| node.pending)
+        };
+        self.apply(record);
+        pending
+    }
+
+    fn close(&mut self, reply: Reply<Result<(), LogError>>) {
+        let close = |writer: &mut Self| {
+            writer.write_answers()?;
+            writer.answers.sync()?;
+            // All before is durable first, so that this record vouches for it.
+            let marks = std::mem::take(&mut writer.shared.core().marks);
+            let mut frame = frame::begin();
+            marks.iter().for_each(|mark| record::encode(&mut frame, mark));
+            writer.write(&mut frame, marks, true)?;
+            let mut frame = frame::begin();
+            record::encode(&mut frame, &Record::Closed);
+            writer.write(&mut frame, Vec::new(), true)
+        };
+        let done = close(self).map(drop);
+        if done.is_ok() {
+            self.shared.inbox.stop();
+        }
+        let _ = reply.send(done);
+    }
+
+    /// Copies what was given up, and only then lets go of it.
+    fn bury(&mut self) {
+        if self.bury_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        while let Some((slot, sequence, letter, update)) = self.next_dead() {
+            if let Err(error) = dead::write(&*self.shared.disk, slot, &letter, &update) {
+                let error = disk_error(&*self.shared.disk, "write", &dead::name(slot, sequence), error);
+                if self.bury_at.replace(Instant::now() + TEND).is_none() {
+                    tracing::error!(%error, "a dead letter cannot be written");
+                }
+                return;
+            }
+            self.shared.core().buried(slot, sequence, letter);
+        }
+        self.bury_at = None;
+    }
+
+    fn next_dead(&self) -> Option<(record::Slot, u64, DeadLetter, Arc<Update>)> {
+        let core = self.shared.core();
+        let ((slot, sequence), dying) = core.dying.first_key_value()?;
+        let node = core.state.node(*slot)?.name.clone();
+        Some((*slot, *sequence, dead::letter(node, dying, self.clock.now_ms()), dying.update.clone()))
+    }
+}
+
+/// What is old or written down elsewhere.
+impl Writer {
+    /// Writes keys and answers apart from their updates. Not synced: an answer that a crash of the
+    /// machine takes is only not known any more.
+    fn write_answers(&mut self) -> Result<(), LogError> {
+        loop {
+            let (frame, places) = {
+                let mut core = self.shared.core();
+                if core.unwritten.is_empty() {
+                    return Ok(());
+                }
+                let mut frame = frame::begin();
+                let mut places = Vec::new();
+                for entry in core.unwritten.values() {
+                    if core.keys.of(entry.sequence).is_none_or(|(scope, _)| scope != entry.scope) {
+                        continue;
+                    }
+                    let start = frame.len();
+                    answers::encode(&mut frame, entry);
+                    places.push((
+                        entry.sequence,
+                        start,
+                        frame.len() - start,
+                        entry.answer.is_some(),
+                        entry.last,
+                    ));
+                    if frame.len() > FRAME_BYTES {
+                        break;
+                    }
+                }
+                if places.is_empty() {
+                    core.unwritten.clear();
+                    return Ok(());
+                }
+                (frame, places)
+            };
+            let at = self.write_answers_frame(frame)?;
+            let mut core = self.shared.core();
+            let file = self.answers.current().map_or(0, |(number, _)| number) as u32;
+            for (sequence, start, len, answered, last) in places {
+                let offset = (at + (start - frame::FRAME_HEADER) as u64) as u32;
+                core.keys.place(sequence, Place { file, offset, len: len as u32 }, answered, last);
+                // A better answer may have come meanwhile; it is written with the next frame.
+                let same = |entry: &answers::Entry| entry.answer.is_some() == answered && entry.last == last;
+                if core.unwritten.get(&sequence).is_some_and(same) {
+                    core.unwritten.remove(&sequence);
+                }
+            }
+        }
+    }
+
+    fn write_answers_frame(&mut self, mut frame: Vec<u8>) -> Result<u64, LogError> {
+        let now_ms = self.clock.now_ms();
+        let turn = (self.limits.remember_ms / 4).max(1000);
+        let old = self.answers_since_ms.saturating_add(turn) < now_ms;
+        let mut write = || {
+            if old || self.answers.current().is_none_or(|(_, len)| len > ANSWERS_BYTES) {
+                self.answers.sync()?;
+                let (number, _) = self.answers.begin(frame::begin(), now_ms)?;
+                self.shared.core().keys.add_file(number as u32, super::journal::EMPTY_FILE);
+                self.answers_since_ms = now_ms;
+            }
+            self.answers.write(&mut frame, now_ms)
+        };
+        let written = write();
+        if written.is_err() {
+            self.lose_answers();
+            let mut core = self.shared.core();
+            let excess = core.unwritten.len().saturating_sub(MAX_UNWRITTEN);
+            core.unwritten.values_mut().take(excess).for_each(|entry| entry.answer = None);
+        }
+        written
+    }
+
+    /// The answers file refused: what was not synced there may be gone, but no key may.
+    fn lose_answers(&mut self) {
+        let Some((file, end)) = self.answers.previous().filter(|_| self.answers.current().is_none()) else {
+            return;
+        };
+        let mut core = self.shared.core();
+        for sequence in core.keys.lose(file as u32, end) {
+            if !core.state.is_open(sequence) {
+                core.write_down(sequence);
+            }
+        }
+    }
+
+    fn tend(&mut self) {
+        let now_ms = self.clock.now_ms();
+        if self.answers.sync().is_err() {
+            self.lose_answers();
+        }
+        let current = self.answers.current().map(|(number, _)| number as u32);
+        let (empty, sparse) = {
+            let mut core = self.shared.core();
+            let core = &mut *core;
+            core.keys.expire(now_ms, |sequence| core.state.is_open(sequence));
+            (core.keys.empty_files(current), core.keys.sparse(now_ms, current, 1024))
+        };
+        for file in empty {
+            if self.shared.disk.remove(&ANSWERS.name(file.into())).is_ok() {
+                self.shared.core().keys.remove_file(file);
+            }
+        }
+        for sequence in sparse {
+            self.copy_answer(sequence);
+        }
+        let before = {
+            let core = self.shared.core();
+            let before = core.state.trimmable(now_ms, self.limits.retain_ms, self.limits.retain_bytes);
+            (before > core.state.trimmed()).then_some(before)
+        };
+        if let Some(error) = before.and_then(|before| self.trim(before).err()) {
+            tracing::debug!(%error, "old segments stay for now");
+        }
+    }
+
+    /// Reads an answer so that it is written again, out of a file that it alone keeps.
+    fn copy_answer(&mut self, sequence: u64) {
+        let key = self.shared.core().keys.of(sequence);
+        let Some((_, key)) = key else { return };
+        let Some(entry) = key.place.and_then(|place| read_answer(&self.shared, place)) else { return };
+        if entry.sequence == sequence {
+            self.shared.core().unwritten.entry(sequence).or_insert(entry);
+        }
+    }
+
+    /// Lets go of segments: what they alone know is durable elsewhere first, then that they are
+    /// needed no more, then they are removed.
+    fn trim(&mut self, before: u64) -> Result<(), LogError> {
+        self.write_answers()?;
+        if let Err(error) = self.answers.sync() {
+            self.lose_answers();
+            return Err(error);
+        }
+        let record = Record::Trim { segment: before };
+        self.record(&record)?;
+        self.apply(record);
+        let mut core = self.shared.core();
+        let forgotten = core.state.forget();
+        let first = core.state.first();
+        let kept = core.bodies.split_off(&first);
+        let bodies = std::mem::replace(&mut core.bodies, kept);
+        forgotten.iter().for_each(|segment| drop(core.files.remove(&segment.number)));
+        drop(core);
+        for segment in &forgotten {
+            // What cannot be removed now goes when the log is opened.
+            let _ = self.shared.disk.remove(&LOG.name(segment.number));
+        }
+        bodies.values().filter_map(|body| body.guard.as_ref()).for_each(|guard| guard.keep(false));
+        Ok(())
+    }
+}
+
+/// An answer from its file; `None` when it is not there any more.
+pub(crate) fn read_answer(shared: &Shared, place: Place) -> Option<answers::Entry> {
+    let file = shared.disk.open(&ANSWERS.name(place.file.into())).ok()?;
+    let bytes = disk::read(&*file, place.offset.into(), place.len as usize).ok()?;
+    answers::decode(&mut Input(&bytes)).ok()
+}
