@@ -8,6 +8,8 @@ target=${CARGO_TARGET_DIR:-$root/target}
 cd "$root" || exit 1
 # Daemons lie in sbin, which is not in every user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
+# No caches of the measuring programs inside the tree.
+export PYTHONDONTWRITEBYTECODE=1
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -43,10 +43,12 @@ static SETTINGS: &[Setting] = &[
     Setting::new("listen", Kind::Address, "Where to greet")
         .flag("listen")
         .default("127.0.0.1:0")
+        .at_start()
         .group("Listeners"),
     Setting::new("api", Kind::Address, "Where the admin routes are")
         .flag("api")
         .default("127.0.0.1:0")
+        .at_start()
         .group("Listeners"),
     Setting::new("greeting", Kind::Text, "What to say").flag("greeting").default("hello"),
     Setting::new("health-check.seconds", Kind::WAIT, "Time between checks")
@@ -107,8 +109,7 @@ fn run(start: Start<Settings>) -> anyhow::Result<()> {
     }
     let life = Lifecycle::new(&start)?;
     let greeting = Arc::new(ArcSwap::from_pointee(start.config.greeting.clone()));
-    let tls = start.config.tls.as_ref().map(TlsFiles::load).transpose();
-    let tls = tls.map_err(|error| Failure::configuration(error.to_string()))?.map(Tls::new);
+    let tls = start.config.tls.as_ref().map(TlsFiles::load).transpose()?.map(Tls::new);
     let (app, api) = (bind(&start.config.listen)?, bind(&start.config.api)?);
     log_listening("app", app.addr());
     log_listening("api", api.addr());

@@ -115,6 +115,7 @@ impl Drain {
     }
 
     /// Waits until nothing is in flight, no longer than `timeout`. Says whether it came to that.
+    /// Before the end has begun there can always be more, so that counts as not idle.
     ///
     /// Has to run within a tokio runtime with time enabled.
     pub async fn wait_idle(&self, timeout: Duration) -> bool {

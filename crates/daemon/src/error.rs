@@ -1,5 +1,8 @@
 //! What makes a daemon end, with the exit code that supervisors and scripts go by.
 
+use crate::state_dir::StateDirError;
+use crate::tls::TlsError;
+
 /// Exit codes of every daemon.
 pub mod exit {
     /// Done.
@@ -48,4 +51,14 @@ impl Failure {
     pub const fn exit_code(&self) -> u8 {
         self.code
     }
+}
+
+/// The exit code for an error that ended a daemon's `run`.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.exit_code();
+    }
+    // Another start meets the same files, so supervisors have to know.
+    let newer = matches!(error.downcast_ref(), Some(StateDirError::Newer { .. }));
+    if newer || error.is::<TlsError>() { exit::CONFIG } else { exit::FAILED }
 }

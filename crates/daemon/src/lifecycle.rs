@@ -1,4 +1,5 @@
 //! The life of a daemon from ready to drained: signals, reloads and the orderly end in one place.
+use std::future::Future;
 use std::time::Duration;
 
 use crate::admin::Admin;
@@ -7,7 +8,7 @@ use crate::drain::Drain;
 use crate::log::LogControl;
 use crate::metrics::{Metrics, ReloadState};
 use crate::readiness::Readiness;
-use crate::settings::{Config, Loaded, Values};
+use crate::settings::{Config, Loaded, Values, changed_at_start};
 use crate::signals::{Request, Signals};
 use crate::systemd::Notifier;
 
@@ -27,6 +28,7 @@ pub struct Lifecycle {
     reloads: ReloadState,
     signals: Signals,
     notifier: Notifier,
+    reload_wanted: bool,
 }
 
 impl Lifecycle {
@@ -44,7 +46,25 @@ impl Lifecycle {
             drain,
             readiness,
             metrics,
+            reload_wanted: false,
         })
+    }
+
+    /// Does what has to be done before the daemon can serve, unless the end is asked for first:
+    /// then `None`. For starts that wait for something outside, such as a database.
+    pub async fn start<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                request = self.signals.next() => match request {
+                    // There is nothing to reload into yet: `run` does it.
+                    Request::Reload => self.reload_wanted = true,
+                    Request::Drain => return None,
+                },
+                () = pause(self.notifier.watchdog_interval()) => self.notifier.watchdog(),
+            }
+        }
     }
 
     /// Says that the start is over, to `/readyz` and to the service manager, then serves signals
@@ -56,6 +76,9 @@ impl Lifecycle {
         self.readiness.started();
         self.notifier.ready();
         let watchdog = self.notifier.watchdog_interval();
+        if std::mem::take(&mut self.reload_wanted) {
+            self.reload(&mut apply);
+        }
         loop {
             tokio::select! {
                 request = self.signals.next() => match request {
@@ -67,7 +90,15 @@ impl Lifecycle {
                 () = self.drain.draining() => break,
             }
         }
-        self.finish().await;
+        let finish = self.finish();
+        let mut finish = std::pin::pin!(finish);
+        loop {
+            tokio::select! {
+                () = &mut finish => break,
+                // Work that takes its time to finish is no reason to be killed as stuck.
+                () = pause(watchdog) => self.notifier.watchdog(),
+            }
+        }
     }
 
     fn reload<C: Config>(&mut self, apply: &mut impl FnMut(C, &Values) -> Result<(), String>) {
@@ -77,6 +108,9 @@ impl Lifecycle {
             Ok((loaded, config)) => match apply(config, loaded.values()) {
                 Err(problem) => Some(problem),
                 Ok(()) => {
+                    for key in changed_at_start(self.loaded.values(), loaded.values()) {
+                        tracing::warn!("'{key}' was changed: that takes effect at the next start");
+                    }
                     self.log.apply(loaded.values());
                     for warning in loaded.warnings() {
                         tracing::warn!("{warning}");
@@ -100,7 +134,7 @@ impl Lifecycle {
     }
 
     /// Fails readiness, waits the delay, drains, waits for what is in flight, then drops the rest.
-    async fn finish(self) {
+    async fn finish(&self) {
         let values = self.loaded.values();
         let (delay, timeout) = (values.duration("drain-delay"), values.duration("drain-timeout"));
         self.readiness.draining();

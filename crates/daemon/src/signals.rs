@@ -39,6 +39,7 @@ impl Signals {
                     reload(&sender, &draining);
                 } else if draining.swap(true, Ordering::AcqRel) {
                     tracing::warn!("second signal: ending at once");
+                    crate::log::flush();
                     std::process::exit(exit::FAILED.into());
                 } else {
                     // Nobody listens any more when the daemon is past its end.

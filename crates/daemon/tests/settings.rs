@@ -1,4 +1,5 @@
 //! Settings from flags, environment and file: precedence, every problem at once, reload.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -30,7 +30,9 @@ pub fn free_port() -> u16 {
 }
 
 fn lock_folder() -> PathBuf {
-    let folder = std::env::temp_dir().join("muster-test-ports");
+    // One folder per user: nobody can lock the files of another.
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("muster-test-ports-{user}"));
     std::fs::create_dir_all(&folder).expect("the folder of port locks can be made");
     folder
 }

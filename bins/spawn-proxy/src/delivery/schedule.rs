@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 
 use super::backoff::Backoff;
 use super::path::{ConflictIndex, ConflictPath};
-use super::wellness::{Suspicion, Tally};
+use super::wellness::{Suspicion, Tally, Verdict};
 
 /// So many failures in a row, of whatever updates, make the node be probed instead of served.
 const PROBE_AFTER: u32 = 8;
@@ -83,6 +83,22 @@ struct Entry {
     /// The node asked not to be tried before this time.
     not_before: Duration,
     entered: Duration,
+}
+
+impl Entry {
+    /// Failures count or are forgotten, by how the node answered everything else meanwhile. Where
+    /// there was nothing else they wait for it; but an update that failed too often all by itself
+    /// is judged by the health check alone, or it would block the queue for ever.
+    fn judge(&mut self, tally: Tally, max_attempts: u32) {
+        let Some(suspicion) = self.suspicion else { return };
+        let alone_too_often = self.failures + suspicion.failures() >= max_attempts;
+        match suspicion.verdict(tally) {
+            Verdict::Unknown if !alone_too_often => return,
+            Verdict::Unknown | Verdict::NodeWasWell => self.failures += suspicion.failures(),
+            Verdict::NodeWasUnwell => {}
+        }
+        self.suspicion = None;
+    }
 }
 
 /// The updates of one node that are not finished, as far as they were read from the log.
@@ -244,9 +260,7 @@ impl Schedule {
         let mut sooner = Vec::new();
         for (&sequence, entry) in &mut self.entries {
             let State::Due(due) = entry.state else { continue };
-            if let Some(suspicion) = entry.suspicion.take() {
-                entry.failures += suspicion.counted(tally);
-            }
+            entry.judge(tally, self.policy.max_attempts);
             if entry.failures >= self.policy.max_attempts {
                 hopeless.push(sequence);
             } else if due > now && entry.not_before <= now {

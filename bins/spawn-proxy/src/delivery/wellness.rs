@@ -33,11 +33,48 @@ impl Suspicion {
         self.own_errors += u64::from(server_error);
     }
 
-    /// The verdict once the node has passed a health check: all failures count unless the node
-    /// answered every other request meanwhile with 5xx. Without any other request, the check decides.
-    pub fn counted(&self, now: Tally) -> u32 {
+    /// How many attempts have failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// What can be said once the node has passed a health check.
+    pub fn verdict(&self, now: Tally) -> Verdict {
         let fine = now.fine - self.tally.fine;
         let others = (now.server_errors - self.tally.server_errors).saturating_sub(self.own_errors);
-        if fine > 0 || others == 0 { self.failures } else { 0 }
+        match (fine, others) {
+            (0, 0) => Verdict::Unknown,
+            (0, _) => Verdict::NodeWasUnwell,
+            _ => Verdict::NodeWasWell,
+        }
+    }
+}
+
+/// Whether failures count against the update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The node answered something else meanwhile, and not with 5xx.
+    NodeWasWell,
+    /// The node answered everything else meanwhile with 5xx, too.
+    NodeWasUnwell,
+    /// There was nothing else to answer: only the health check speaks for the node.
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_others_speak_for_or_against_the_node() {
+        let before = Tally { fine: 5, server_errors: 2 };
+        let mut suspicion = Suspicion::begin(Duration::ZERO, before);
+        suspicion.failed(true);
+        suspicion.failed(true);
+        let at = |fine, server_errors| suspicion.verdict(Tally { fine, server_errors });
+        assert_eq!(at(5, 4), Verdict::Unknown);
+        assert_eq!(at(5, 5), Verdict::NodeWasUnwell);
+        assert_eq!(at(6, 9), Verdict::NodeWasWell);
+        assert_eq!(suspicion.failures(), 2);
     }
 }

@@ -17,6 +17,10 @@ pub fn command(program: &'static Program) -> Command {
             .max_term_width(100)
             .args(program.settings.iter().chain(super::COMMON).filter_map(|s| setting_arg(program, s)))
             .args(common_args(program))
+            // Added by hand, so that they stand under their heading instead of on top of the page.
+            .disable_help_flag(true)
+            .disable_version_flag(true)
+            .disable_help_subcommand(true)
             .subcommands(program.subcommands.iter().map(|known| own_subcommand(program, known)))
             .subcommand(service::subcommand())
             .subcommand(Command::new("completions").about("Print completions for a shell").arg(
@@ -35,6 +39,21 @@ pub fn command(program: &'static Program) -> Command {
         root = root.after_help(format!("Examples:{}", lines.collect::<String>()));
     }
     root
+}
+
+/// The command tree with the words of each choice, which shells complete. For parsing they stay
+/// out, so that a wrong word is told together with all other problems.
+pub(super) fn completed(program: &'static Program) -> Command {
+    program.all_settings().into_iter().fold(command(program), |tree, setting| {
+        let known = setting.flag.is_some() && tree.get_arguments().any(|arg| arg.get_id() == setting.key);
+        match setting.kind {
+            Kind::Choice(words) if known => tree.mut_arg(setting.key, |arg| {
+                arg.value_parser(clap::builder::PossibleValuesParser::new(words))
+            }),
+            Kind::Path if known => tree.mut_arg(setting.key, |arg| arg.value_hint(clap::ValueHint::AnyPath)),
+            _ => tree,
+        }
+    })
 }
 
 fn own_subcommand(program: &Program, known: &'static Subcommand) -> Command {
@@ -65,11 +84,13 @@ fn setting_arg(program: &Program, setting: &'static Setting) -> Option<Arg> {
         .help(help)
         .help_heading(setting.group)
         .value_name(setting.value_name.unwrap_or(setting.kind.value_name()))
-        // Given by a script and again by its caller, the later one counts.
-        .overrides_with(setting.key)
         .global(true);
     if let Some(letter) = setting.short {
         arg = arg.short(letter);
+    }
+    if !setting.kind.is_list() {
+        // Given by a script and again by its caller, the later one counts.
+        arg = arg.overrides_with(setting.key);
     }
     arg = match setting.kind {
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
@@ -80,7 +101,7 @@ fn setting_arg(program: &Program, setting: &'static Setting) -> Option<Arg> {
     Some(arg)
 }
 
-fn common_args(program: &Program) -> [Arg; 3] {
+fn common_args(program: &Program) -> [Arg; 5] {
     let switch = |name: &'static str, help: &'static str| {
         Arg::new(name)
             .long(name)
@@ -103,6 +124,19 @@ fn common_args(program: &Program) -> [Arg; 3] {
             .overrides_with("check-config"),
         switch("print-config", "Print the values in force and where each comes from, start nothing")
             .overrides_with("print-config"),
+        Arg::new("help")
+            .short('h')
+            .long("help")
+            .help("Print help")
+            .action(ArgAction::Help)
+            .global(true)
+            .help_heading(COMMON_HEADING),
+        Arg::new("version")
+            .short('V')
+            .long("version")
+            .help("Print the version")
+            .action(ArgAction::Version)
+            .help_heading(COMMON_HEADING),
     ]
 }
 

@@ -16,6 +16,7 @@ pub const COMMON: &[Setting] = &[
         .flag("log-format")
         .default("text")
         .value_name("FORMAT")
+        .at_start()
         .group("Common options"),
     Setting::new("drain-timeout", Kind::DURATION, "Longest wait for work in flight before the end")
         .flag("drain-timeout")

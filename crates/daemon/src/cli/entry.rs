@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::command::{command, parse, sentence};
+use super::command::{command, completed, parse, sentence};
 use super::{Action, Call, healthcheck, service};
-use crate::error::{Failure, exit};
+use crate::error::{Failure, exit, exit_code};
 use crate::log::LogControl;
 use crate::settings::{Config, Environment, Loaded, Problems, Program, print_config, reference_table};
 
@@ -72,7 +72,7 @@ pub fn main_with<C: Config>(
     match act(program, call, environment, run) {
         Ok(()) => exit::DONE,
         Err(error) => {
-            let code = error.downcast_ref::<Failure>().map_or(exit::FAILED, Failure::exit_code);
+            let code = exit_code(&error);
             let text = one_line(&error);
             if !text.is_empty() {
                 complain(program, &text);
@@ -118,7 +118,7 @@ fn act<C: Config>(
     match call.action {
         Action::Completions(shell) => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut command(program), program.name, &mut text);
+            clap_complete::generate(shell, &mut completed(program), program.name, &mut text);
             return say(&String::from_utf8_lossy(&text));
         }
         Action::ManPage => {
@@ -130,6 +130,10 @@ fn act<C: Config>(
         Action::Service(request) => {
             let config = call.flags.config.as_deref();
             return say(&service::perform(program, &request, config)?);
+        }
+        Action::Healthcheck => {
+            let values = Loaded::best_effort(program, &call.flags, &environment);
+            return say(&healthcheck::ask(program, &values)?);
         }
         _ => {}
     }
@@ -143,7 +147,6 @@ fn act<C: Config>(
             say(&format!("{what}: good\n"))
         }
         Action::Print => say(&print_config(loaded.values())),
-        Action::Healthcheck => say(&healthcheck::ask(program, loaded.values())?),
         _ => {
             let log = crate::log::init(loaded.values());
             for warning in loaded.warnings() {
@@ -151,7 +154,9 @@ fn act<C: Config>(
             }
             crate::signals::ignore_sigpipe();
             let Call { subcommand, arguments, .. } = call;
-            run(Start { config, loaded, subcommand, arguments, log })
+            let ended = run(Start { config, loaded, subcommand, arguments, log });
+            crate::log::flush();
+            ended
         }
     }
 }

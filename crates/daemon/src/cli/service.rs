@@ -54,6 +54,7 @@ pub(super) fn subcommand() -> Command {
     });
     Command::new("service")
         .about("Install and drive the systemd service")
+        .disable_help_subcommand(true)
         .subcommand_required(true)
         .subcommands(verbs)
 }

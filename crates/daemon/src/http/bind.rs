@@ -1,8 +1,9 @@
 //! Listening sockets from addresses as people write them.
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::settings::Address;
 
@@ -15,12 +16,10 @@ const BACKLOG: i32 = 4096;
 pub struct BindError {
     address: String,
     reason: String,
-    #[source]
-    cause: Option<io::Error>,
 }
 
 impl BindError {
-    fn new(address: &Address, cause: io::Error) -> Self {
+    fn new(address: &Address, cause: &io::Error) -> Self {
         let reason = match cause.kind() {
             io::ErrorKind::AddrInUse => "another process has this port; choose another one or stop it".into(),
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE".into(),
@@ -30,7 +29,7 @@ impl BindError {
                 text.split(" (os error").next().unwrap_or(&text).to_owned()
             }
         };
-        Self { address: address.to_string(), reason, cause: Some(cause) }
+        Self { address: address.to_string(), reason }
     }
 }
 
@@ -69,7 +68,7 @@ pub fn bind_per_core(address: &Address, count: usize) -> Result<Vec<Listener>, B
     let mut all = vec![first];
     for _ in 1..count {
         let next = open(chosen, true, dual).and_then(Listener::from_std);
-        all.push(next.map_err(|error| BindError::new(address, error))?);
+        all.push(next.map_err(|error| BindError::new(address, &error))?);
     }
     Ok(all)
 }
@@ -81,9 +80,9 @@ fn bind_with(address: &Address, reuse_port: bool) -> Result<Listener, BindError>
         None => vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()],
         Some(host) => match (host, port).to_socket_addrs() {
             Ok(found) => found.collect(),
-            Err(cause) => {
+            Err(_) => {
                 let reason = format!("the name '{host}' cannot be resolved");
-                return Err(BindError { address: address.to_string(), reason, cause: Some(cause) });
+                return Err(BindError { address: address.to_string(), reason });
             }
         },
     };
@@ -92,13 +91,13 @@ fn bind_with(address: &Address, reuse_port: bool) -> Result<Listener, BindError>
         match open(candidate, reuse_port, address.host().is_none()).and_then(Listener::from_std) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(BindError::new(address, error));
+                return Err(BindError::new(address, &error));
             }
             Err(error) => last = Some(error),
         }
     }
     let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    Err(BindError::new(address, last.unwrap_or_else(none)))
+    Err(BindError::new(address, &last.unwrap_or_else(none)))
 }
 
 fn open(addr: SocketAddr, reuse_port: bool, dual: bool) -> io::Result<TcpListener> {
@@ -111,8 +110,12 @@ fn open(addr: SocketAddr, reuse_port: bool, dual: bool) -> io::Result<TcpListene
     if reuse_port {
         socket.set_reuse_port(true)?;
     }
-    // Accepted connections inherit it, which saves a system call for each.
+    // Accepted connections inherit these, which saves system calls for each. Probes find the peers
+    // that vanished in the middle of a stream that only we write to.
     socket.set_tcp_nodelay(true)?;
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    socket.set_tcp_keepalive(&probes)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -1,12 +1,12 @@
 //! Time limits on request heads, without a timer per request.
 //!
 //! hyper asks its timer for a sleep when it begins to wait for a head and drops the sleep when the
-//! head is there. Ours only notes that, two stores per request; the accept loop looks at the notes
+//! head is there. Ours only notes that, a few stores per request; the accept loop looks at the notes
 //! of all its connections now and then and ends those that are late.
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use hyper::rt::{Read, ReadBufCursor, Sleep, Timer, Write};
 pub(super) struct HeadClock {
     waiting: AtomicBool,
     begun: AtomicBool,
+    /// Counts the heads, so that two of them that look the same are told apart.
+    head: AtomicU32,
 }
 
 /// How a connection stands with its next head.
@@ -31,15 +33,19 @@ pub(super) enum Stage {
 }
 
 impl HeadClock {
-    pub(super) fn stage(&self) -> Stage {
-        match (self.waiting.load(Ordering::Relaxed), self.begun.load(Ordering::Relaxed)) {
+    /// The head that counts and how it stands.
+    pub(super) fn stage(&self) -> (u32, Stage) {
+        let stage = match (self.waiting.load(Ordering::Relaxed), self.begun.load(Ordering::Relaxed)) {
             (false, _) => Stage::Serving,
             (true, false) => Stage::Idle,
             (true, true) => Stage::Head,
-        }
+        };
+        (self.head.load(Ordering::Relaxed), stage)
     }
 
     fn wait(&self) {
+        // Only the connection's own task writes, so that a load and a store do for an addition.
+        self.head.store(self.head.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.begun.store(false, Ordering::Relaxed);
         self.waiting.store(true, Ordering::Relaxed);
     }

@@ -38,8 +38,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The usual limits with this many connections at a time. Those that come in excess wait in
-    /// the kernel until one ends.
+    /// The usual limits with this many connections at a time. Those that come in excess wait until
+    /// one ends, most of them in the kernel.
     pub fn new(max_connections: usize) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
@@ -117,31 +117,40 @@ impl Server {
         let listener = TcpListener::from_std(listener.socket)?;
         let mut watch = Watch::new(&shared.limits);
         let mut backoff = Backoff::default();
+        let mut draining = std::pin::pin!(shared.drain.draining());
+        // A connection that waits for a place. Whoever waits for a connection holds no place, or
+        // listeners with one limit would keep each other from the last ones.
+        let mut waiting: Option<(TcpStream, SocketAddr)> = None;
         loop {
-            let next = async {
-                // The place comes first: what cannot be served waits in the kernel's queue.
-                let permit = shared.limits.connections.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            };
+            let places = shared.limits.connections.clone();
             tokio::select! {
                 biased;
-                () = shared.drain.draining() => break,
+                () = &mut draining => break,
                 () = watch.tick() => watch.sweep(false),
-                (permit, accepted) = next => match (permit, accepted) {
-                    (Ok(permit), Ok((stream, addr))) => {
-                        backoff.reset();
+                permit = places.acquire_owned(), if waiting.is_some() => {
+                    // The semaphore is never closed.
+                    if let (Ok(permit), Some((stream, addr))) = (permit, waiting.take()) {
                         watch.add(&shared, stream, addr, permit, &mut spawn);
                     }
-                    (_, Err(error)) => backoff.after(&error).await,
-                    // The semaphore is never closed.
-                    (Err(_), _) => break,
+                }
+                accepted = listener.accept(), if waiting.is_none() => match accepted {
+                    Ok((stream, addr)) => {
+                        backoff.reset();
+                        match shared.limits.connections.clone().try_acquire_owned() {
+                            Ok(permit) => watch.add(&shared, stream, addr, permit, &mut spawn),
+                            Err(_) => waiting = Some((stream, addr)),
+                        }
+                    }
+                    Err(error) => backoff.after(&error, &shared.drain).await,
                 },
             }
         }
         // Connections that the kernel has accepted for us would be reset when the socket closes.
-        while let Some(Ok((stream, addr))) = at_once(listener.accept()).await {
+        let mut next = waiting.map(Ok);
+        while let Some(Ok((stream, addr))) = next {
             let Ok(permit) = shared.limits.connections.clone().try_acquire_owned() else { break };
             watch.add(&shared, stream, addr, permit, &mut spawn);
+            next = at_once(listener.accept()).await;
         }
         drop(listener);
         watch.finish(&shared.drain).await;
@@ -190,7 +199,7 @@ struct Watch {
 struct Watched {
     task: AbortHandle,
     clock: Arc<HeadClock>,
-    stage: Stage,
+    stage: (u32, Stage),
     since: Instant,
 }
 
@@ -213,7 +222,7 @@ impl Watch {
         let clock = Arc::new(HeadClock::default());
         let held = Held { _permit: permit, _guard: shared.drain.guard() };
         let task = spawn(Accepted { stream, addr, shared: shared.clone(), clock: clock.clone(), held });
-        let watched = Watched { task, clock, stage: Stage::Serving, since: Instant::now() };
+        let watched = Watched { task, clock, stage: (0, Stage::Serving), since: Instant::now() };
         self.connections.insert(self.next, watched);
         self.next += 1;
         let first_tick = || tokio::time::Instant::now() + self.interval;
@@ -245,7 +254,7 @@ impl Watch {
                 return true;
             }
             let waited = now - watched.since;
-            let late = match stage {
+            let late = match stage.1 {
                 Stage::Serving => false,
                 Stage::Idle => waited >= idle,
                 Stage::Head => waited >= header,
@@ -286,7 +295,7 @@ impl Backoff {
         self.pause = Duration::ZERO;
     }
 
-    async fn after(&mut self, error: &io::Error) {
+    async fn after(&mut self, error: &io::Error, drain: &Drain) {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         // The client went away before we came to it.
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
@@ -296,7 +305,10 @@ impl Backoff {
             tracing::error!("cannot accept connections: {error}");
         }
         self.pause = (self.pause * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        tokio::time::sleep(self.pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = drain.draining() => {}
+        }
     }
 }
 

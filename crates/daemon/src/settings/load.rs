@@ -3,12 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Config;
-use super::file::{self, Content, Member, Node};
+use super::file;
 use super::problems::{Place, Problems};
 use super::program::Program;
 use super::setting::{Kind, Setting};
 use super::value::{self, Value};
 use super::values::{Entry, Row, Source, TextRow, Values};
+use super::walk::Walk;
 
 /// Environment variables by name.
 pub type Environment = BTreeMap<String, String>;
@@ -42,8 +43,10 @@ impl Loaded {
         environment: Environment,
     ) -> Result<(Self, C), Problems> {
         let mut problems = Problems::default();
-        let values = gather(program, subcommand, &flags, &environment, &mut problems);
-        let Some(values) = values else { return Err(problems) };
+        let (values, readable) = gather(program, subcommand, &flags, &environment, &mut problems);
+        if !readable {
+            return Err(problems);
+        }
         // The daemon's own checks run beside other problems, so that one run shows them all.
         let config = C::from_values(&values, &mut problems);
         let Some(config) = config.filter(|_| problems.is_empty()) else {
@@ -55,6 +58,12 @@ impl Loaded {
         };
         let warnings = problems.warnings().map(ToString::to_string).collect();
         Ok((Self { program, subcommand, flags, environment, values, warnings }, config))
+    }
+
+    /// The values as far as they can be made out, with defaults for the rest: enough to find a
+    /// daemon that runs on well while somebody edits its file.
+    pub fn best_effort(program: &'static Program, flags: &Flags, environment: &Environment) -> Values {
+        gather(program, None, flags, environment, &mut Problems::default()).0
     }
 
     /// Reads the file again, with the same flags and environment. Nothing changes on problems.
@@ -78,14 +87,14 @@ impl Loaded {
     }
 }
 
-/// All values, or `None` where the file cannot be made sense of at all.
+/// All values, and whether the file could be made sense of: where not, only its syntax counts.
 fn gather(
     program: &'static Program,
     subcommand: Option<&'static str>,
     flags: &Flags,
     environment: &Environment,
     problems: &mut Problems,
-) -> Option<Values> {
+) -> (Values, bool) {
     let settings = program.settings_for(subcommand);
     let config_env = program.config_env();
     let from_env = environment.get(&config_env).filter(|name| !name.is_empty());
@@ -93,42 +102,40 @@ fn gather(
     let mut values = Values {
         program: program.name,
         file: path.map(|name| Arc::from(name.as_str())),
+        json: false,
         line: 0,
         settings: settings.clone(),
         entries: BTreeMap::new(),
         broken: BTreeSet::new(),
     };
-    if let Some(name) = path {
-        let bytes = std::fs::read(name);
-        let text = bytes.map(String::from_utf8);
-        let place = Place::file(name, 0);
-        match text {
-            Ok(Ok(text)) => {
-                let file = file::parse(name, &text, problems);
-                let readable = problems.is_empty();
-                let known = program.all_settings();
-                Walk { known: &known, json: file.json, problems, values: &mut values }
-                    .members(&file.root, "");
-                if !readable {
-                    return None;
-                }
-            }
-            Ok(Err(_)) => {
-                problems.at(&place, "is not UTF-8 text");
-                return None;
-            }
-            Err(error) => {
-                problems.at(&place, format!("cannot be read: {}", plain(&error)));
-                return None;
-            }
-        }
-    }
+    let readable = path.is_none_or(|name| take_file(name, program, &mut values, problems));
     for setting in settings {
         take_env(setting, environment, &mut values, problems);
         take_flag(setting, flags, &mut values, problems);
     }
     fill_defaults(&mut values);
-    Some(values)
+    (values, readable)
+}
+
+/// Takes the values of a file; false where it cannot be read or is against the form's syntax.
+fn take_file(name: &str, program: &'static Program, values: &mut Values, problems: &mut Problems) -> bool {
+    let place = Place::file(name, 0);
+    let text = match std::fs::read(name).map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        Ok(Err(_)) => {
+            problems.at(&place, "is not UTF-8 text");
+            return false;
+        }
+        Err(error) => {
+            problems.at(&place, format!("cannot be read: {}", plain(&error)));
+            return false;
+        }
+    };
+    let file = file::parse(name, &text, problems);
+    let readable = problems.is_empty();
+    let known = program.all_settings();
+    Walk { known: &known, json: file.json, problems, values }.members(&file.root, "");
+    readable
 }
 
 /// The system's own words without the number behind them.
@@ -206,7 +213,7 @@ fn take_texts(
 
 /// Gives every setting without a value its default, also where a given one was refused, so that
 /// the checks behind still have something to look at.
-fn fill_defaults(values: &mut Values) {
+pub(super) fn fill_defaults(values: &mut Values) {
     for setting in values.settings.clone() {
         let Some(text) = setting.default.filter(|_| !values.entries.contains_key(setting.key)) else {
             continue;
@@ -219,161 +226,5 @@ fn fill_defaults(values: &mut Values) {
             Ok(value) => values.entries.insert(setting.key, Entry { value, source: Source::Default }),
             Err(message) => panic!("the default of setting '{}' is wrong: {message}", setting.key),
         };
-    }
-}
-
-/// A walk through the tables of a file that matches keys with settings.
-struct Walk<'a> {
-    known: &'a [&'static Setting],
-    json: bool,
-    problems: &'a mut Problems,
-    values: &'a mut Values,
-}
-
-impl Walk<'_> {
-    fn members(&mut self, members: &[Member], prefix: &str) {
-        for member in members {
-            let key = format!("{prefix}{}", member.key);
-            self.member(member, &key, prefix);
-        }
-    }
-
-    fn member(&mut self, member: &Member, key: &str, prefix: &str) {
-        // A JSON null is how some writers say that there is no value.
-        if matches!(member.node.content, Content::Null) {
-            return;
-        }
-        // Encoders of the original's language match the keys of JSON in any case.
-        let mut matching = self.known.iter().filter(|setting| setting.answers_to(key, self.json));
-        if let Some(first) = matching.next() {
-            // Two subcommands may share a key; what counts is the one that is running.
-            let running = |setting: &&&'static Setting| {
-                self.values.settings.iter().any(|own| std::ptr::eq(*own, **setting))
-            };
-            let setting = Some(first).into_iter().chain(matching).find(running).copied();
-            if let Some(setting) = setting {
-                self.take(setting, member);
-            }
-            return;
-        }
-        let inner = format!("{key}.");
-        let starts = |name: &str| match name.get(..inner.len()) {
-            Some(start) if self.json => start.eq_ignore_ascii_case(&inner),
-            start => start == Some(inner.as_str()),
-        };
-        let is_table = self.known.iter().any(|setting| !setting.flag_only && starts(setting.key));
-        match &member.node.content {
-            Content::Table(members) if is_table => self.members(members, &inner),
-            content if is_table => {
-                let message = format!("'{key}' has to be a table, not {}", content.noun());
-                self.at_line(member.line, message);
-            }
-            _ => self.unknown(member, key, prefix),
-        }
-    }
-
-    fn at_line(&mut self, line: usize, message: String) {
-        let name = self.values.file.clone().unwrap_or_else(|| Arc::from("file"));
-        self.problems.at(&Place::file(&name, line), message);
-    }
-
-    fn unknown(&mut self, member: &Member, key: &str, prefix: &str) {
-        let mut message = format!("unknown key '{key}'");
-        if let Some(near) = self.nearest(&member.key, prefix) {
-            message.push_str(&format!(": did you mean '{prefix}{near}'?"));
-        }
-        if self.json {
-            let name = self.values.file.clone().unwrap_or_else(|| Arc::from("file"));
-            self.problems.warn_at(&Place::file(&name, member.line), message);
-        } else {
-            self.at_line(member.line, message);
-        }
-    }
-
-    /// The known key of this table that `key` most looks like.
-    fn nearest(&self, key: &str, prefix: &str) -> Option<String> {
-        let here = self.known.iter().filter(|setting| !setting.flag_only);
-        let names = here.filter_map(|setting| setting.key.strip_prefix(prefix)?.split('.').next());
-        let scored = names.map(|name| (strsim::damerau_levenshtein(name, key), name));
-        let (distance, name) = scored.min()?;
-        let tolerable = 1 + key.chars().count() / 4;
-        (distance <= tolerable).then(|| name.to_owned())
-    }
-
-    fn take(&mut self, setting: &'static Setting, member: &Member) {
-        let value = match setting.kind {
-            Kind::Texts => self.texts(setting, &member.node),
-            Kind::Tables(columns) => self.rows(setting, columns, &member.node),
-            _ => {
-                value::from_node(setting, &member.node).map_err(|message| self.at_line(member.line, message))
-            }
-        };
-        match value {
-            Ok(value) => {
-                let source = Source::File { line: member.line };
-                if self.values.entries.insert(setting.key, Entry { value, source }).is_some() {
-                    self.at_line(member.line, format!("duplicate key '{}'", setting.key));
-                }
-            }
-            Err(()) => {
-                self.values.broken.insert(setting.key);
-            }
-        }
-    }
-
-    fn texts(&mut self, setting: &Setting, node: &Node) -> Result<Value, ()> {
-        let Content::List(items) = &node.content else {
-            self.at_line(node.line, value::wrong_kind(setting, &node.content));
-            return Err(());
-        };
-        let mut texts = Vec::with_capacity(items.len());
-        for item in items {
-            match &item.content {
-                Content::Text(text) => texts.push(text.clone()),
-                content => {
-                    let message = format!("'{}' holds texts, not {}", setting.key, content.noun());
-                    self.at_line(item.line, message);
-                }
-            }
-        }
-        if texts.len() == items.len() { Ok(Value::Texts(texts)) } else { Err(()) }
-    }
-
-    fn rows(&mut self, setting: &Setting, columns: &'static [Setting], node: &Node) -> Result<Value, ()> {
-        let Content::List(items) = &node.content else {
-            self.at_line(node.line, value::wrong_kind(setting, &node.content));
-            return Err(());
-        };
-        let mut rows = Vec::with_capacity(items.len());
-        for item in items {
-            match &item.content {
-                Content::Table(members) => rows.push(Row::Table(self.row(columns, members, item.line))),
-                Content::Text(text) => {
-                    let place = Place::file(self.values.file.as_deref().unwrap_or("file"), item.line);
-                    rows.push(Row::Text(TextRow { text: text.clone(), place }));
-                }
-                content => {
-                    let message = format!("'{}' holds tables, not {}", setting.key, content.noun());
-                    self.at_line(item.line, message);
-                }
-            }
-        }
-        if rows.len() == items.len() { Ok(Value::Rows(rows)) } else { Err(()) }
-    }
-
-    fn row(&mut self, columns: &'static [Setting], members: &[Member], line: usize) -> Values {
-        let settings: Vec<&'static Setting> = columns.iter().collect();
-        let mut row = Values {
-            program: self.values.program,
-            file: self.values.file.clone(),
-            line,
-            settings: settings.clone(),
-            entries: BTreeMap::new(),
-            broken: BTreeSet::new(),
-        };
-        Walk { known: &settings, json: self.json, problems: self.problems, values: &mut row }
-            .members(members, "");
-        fill_defaults(&mut row);
-        row
     }
 }

@@ -14,10 +14,12 @@ mod setting;
 mod size;
 mod value;
 mod values;
+mod walk;
 
 pub use address::{Address, AddressError};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use load::{Environment, Flags, Loaded};
+pub(crate) use print::changed_at_start;
 pub use print::{print_config, reference_table};
 pub use problems::{Place, Problem, Problems};
 pub use program::{Api, Argument, Program, Subcommand, Unit};

@@ -1,11 +1,10 @@
 //! Showing settings: the values in force as TOML, and the table for the reference page.
 use super::duration::format_duration;
-use super::problems::Place;
 use super::program::Program;
 use super::setting::{Kind, Setting};
 use super::size::format_size;
 use super::value::{Value, mask_password};
-use super::values::{Row, Source, Values};
+use super::values::{Entry, Row, Source, Values};
 
 /// The values in force as a TOML file, each with a comment that names its source. Secrets are
 /// hidden.
@@ -38,10 +37,8 @@ fn quoted(text: &str) -> String {
 }
 
 fn shown(setting: &Setting, value: &Value, indent: &str) -> String {
-    if setting.secret {
-        return "\"(hidden)\"".to_owned();
-    }
     match value {
+        _ if setting.secret => "\"(hidden)\"".to_owned(),
         Value::Switch(on) => on.to_string(),
         Value::Text(text) => quoted(&mask_password(text)),
         Value::Integer(number) => number.to_string(),
@@ -74,6 +71,18 @@ fn shown_row(row: &Row) -> String {
             format!("{{ {} }}", set.collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+/// Keys of settings that are read at the start alone and differ between two loads.
+pub(crate) fn changed_at_start(old: &Values, new: &Values) -> Vec<&'static str> {
+    let form = |values: &Values, setting: &Setting| match values.entries.get(setting.key) {
+        // Exact where the shown form hides something; rows are compared as they are shown.
+        Some(Entry { value: Value::Text(text), .. }) => Some(text.clone()),
+        Some(entry) => Some(shown(setting, &entry.value, "")),
+        None => None,
+    };
+    let of_start = new.settings.iter().filter(|setting| setting.at_start);
+    of_start.filter(|setting| form(old, setting) != form(new, setting)).map(|setting| setting.key).collect()
 }
 
 /// The Markdown table of a program's settings for its reference page, a section per group.
@@ -110,13 +119,9 @@ fn reference_row(program: &str, setting: &Setting, table: &str) -> String {
         ("", _) => format!("`{}`", setting.key),
         _ => format!("`{table}[].{}`", setting.key),
     };
-    let help = setting.help.replace('|', "\\|");
-    format!("| {key} | {flag} | {env} | {default} | {help} |\n")
-}
-
-/// The problems of a row share its place, which messages of the daemon's own readers use.
-impl From<&Row> for Place {
-    fn from(row: &Row) -> Self {
-        row.place()
+    let mut help = setting.help.replace('|', "\\|");
+    if setting.at_start {
+        help.push_str(" (read at the start)");
     }
+    format!("| {key} | {flag} | {env} | {default} | {help} |\n")
 }

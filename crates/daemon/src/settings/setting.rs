@@ -124,6 +124,7 @@ pub struct Setting {
     pub(crate) compat: Option<fn(&str) -> Option<String>>,
     pub(crate) secret: bool,
     pub(crate) flag_only: bool,
+    pub(crate) at_start: bool,
 }
 
 impl Setting {
@@ -145,6 +146,7 @@ impl Setting {
             compat: None,
             secret: false,
             flag_only: false,
+            at_start: false,
         }
     }
 
@@ -206,6 +208,11 @@ impl Setting {
     /// A setting that no file may hold, such as what one call of a subcommand is about.
     pub const fn flag_only(self) -> Self {
         Self { flag_only: true, ..self }
+    }
+
+    /// A setting that is read at the start alone: a reload that changes it says so in the log.
+    pub const fn at_start(self) -> Self {
+        Self { at_start: true, ..self }
     }
 
     /// The key in the file.

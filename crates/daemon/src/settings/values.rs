@@ -39,6 +39,7 @@ pub(crate) struct Entry {
 pub struct Values {
     pub(crate) program: &'static str,
     pub(crate) file: Option<Arc<str>>,
+    pub(crate) json: bool,
     /// Where the row starts, for what it lacks; 0 for the whole file.
     pub(crate) line: usize,
     pub(crate) settings: Vec<&'static Setting>,
@@ -226,6 +227,11 @@ impl Values {
     /// The name of the file, where one was read.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
+    }
+
+    /// Whether the file is JSON, as the files of older programs are.
+    pub const fn is_json(&self) -> bool {
+        self.json
     }
 
     pub(crate) fn setting(&self, key: &str) -> &'static Setting {

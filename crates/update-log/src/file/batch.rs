@@ -16,6 +16,7 @@ use super::state;
 use crate::{AppendError, DeliveryState, Digest, Failure, LogError, NewUpdate, Tracker, Update, UpdateBody};
 
 type AppendReply = Reply<Result<Outcome, AppendError>>;
+type DoneReply = Reply<Result<(), LogError>>;
 
 struct New {
     update: Arc<Update>,
@@ -33,8 +34,8 @@ pub(crate) struct Batch {
     frame: Vec<u8>,
     marks: Vec<Record>,
     new: Vec<New>,
-    failures: Vec<(Slot, u64, Failure, Reply<Result<(), LogError>>)>,
-    flushes: Vec<Reply<Result<(), LogError>>>,
+    failures: Vec<(Slot, u64, Failure, DoneReply)>,
+    flushes: Vec<DoneReply>,
     scopes: HashMap<Digest, usize>,
     bytes: u64,
     nodes: Option<Arc<[NodeId]>>,
@@ -68,7 +69,7 @@ impl Batch {
     }
 
     /// The frame.
-    pub(crate) fn frame(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn frame(&mut self) -> &mut [u8] {
         &mut self.frame
     }
 
@@ -205,7 +206,7 @@ impl Batch {
         node: &NodeId,
         sequence: u64,
         mut failure: Failure,
-        reply: Reply<Result<(), LogError>>,
+        reply: DoneReply,
     ) {
         let Some(slot) = core.state.slot(node) else {
             let _ = reply.send(Err(LogError::Node(node.clone())));
@@ -268,6 +269,12 @@ impl Batch {
         for reply in failed.chain(self.flushes) {
             let _ = reply.send(Ok(()));
         }
+    }
+
+    /// The bodies that have files of their own.
+    pub(crate) fn bodies(&self) -> Vec<UpdateBody> {
+        let bodies = self.new.iter().map(|new| &new.update.body);
+        bodies.filter(|body| matches!(body, UpdateBody::Spooled(_))).cloned().collect()
     }
 
     /// It is not durable: nobody sees any of it.

@@ -78,6 +78,16 @@ impl Journal {
         }
     }
 
+    /// Begins a file with the frame that `make` makes of where the file before ends.
+    pub(crate) fn begin_after(
+        &mut self,
+        make: impl FnOnce(Option<(u64, u64)>) -> Vec<u8>,
+        at_ms: u64,
+    ) -> Result<(u64, Arc<dyn DiskFile>), LogError> {
+        self.end();
+        self.begin(make(self.previous), at_ms)
+    }
+
     /// Begins a file with `frame` in it, durable under its name when this returns.
     pub(crate) fn begin(
         &mut self,
@@ -145,9 +155,15 @@ impl Journal {
     /// succeed and prove nothing. So the file is cut to what is known durable and never written again.
     fn abandon(&mut self, doing: &'static str, error: io::Error) -> LogError {
         let number = self.current.as_ref().map_or(self.next, |current| current.number);
-        if let Some(current) = &self.current {
-            // Best effort: the next file says where this one ends, whatever stands behind it.
-            let _ = current.file.set_len(current.synced).and_then(|()| current.file.sync());
+        if let Some(current) = &mut self.current {
+            let cut = |len| current.file.set_len(len).and_then(|()| current.file.sync());
+            // A refused write leaves what was written before it as good as it was.
+            if doing == "write" && cut(current.written).is_ok() {
+                current.synced = current.written;
+            } else {
+                // Best effort: the next file says where this one ends, whatever stands behind it.
+                let _ = cut(current.synced);
+            }
         }
         self.end();
         self.error(doing, number, error)

@@ -11,6 +11,7 @@ mod inbox;
 mod journal;
 mod keys;
 mod open;
+mod query;
 mod read;
 mod record;
 mod recover;
@@ -18,6 +19,7 @@ mod segment;
 mod shared;
 mod spool;
 mod state;
+mod tend;
 mod writer;
 
 #[cfg(test)]
@@ -102,7 +104,7 @@ impl FileLog {
             Kept::Here(answer) => Some(answer),
             Kept::At(place) => {
                 let shared = self.shared.clone();
-                let entry = blocking(move || writer::read_answer(&shared, place)).await?;
+                let entry = blocking(move || tend::read_answer(&shared, place)).await?;
                 entry.answer.filter(|_| entry.sequence == sequence.0)
             }
         }

@@ -119,8 +119,8 @@ async fn fetch(shared: Arc<Shared>, items: Vec<Item>) -> Result<Vec<Arc<Update>>
 }
 
 fn near(run: &[Place], next: &Place) -> bool {
-    run.last()
-        .is_some_and(|last| last.segment == next.segment && next.offset - (last.offset + last.len) < GAP)
+    let Some(last) = run.last().filter(|last| last.segment == next.segment) else { return false };
+    next.offset.checked_sub(last.offset + last.len).is_some_and(|gap| gap < GAP)
 }
 
 fn read_run(shared: &Shared, run: Vec<Place>, updates: &mut Vec<Arc<Update>>) -> Result<(), LogError> {

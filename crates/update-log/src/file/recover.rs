@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::answers;
-use super::codec::{Corrupt, Decoded, Input};
+use super::codec::{Corrupt, Decoded, Input, put_number};
 use super::dead;
 use super::disk::{self, Disk, DiskFile};
 use super::frame::{self, End, FILE_HEADER, FRAME_HEADER, FileHead, Frame, HeadError};
@@ -15,7 +15,7 @@ use super::keys::{Key, Keys, Place};
 use super::record::{self, Record, Slot, Snapshot};
 use super::spool;
 use super::state::State;
-use crate::{DeadLetter, SpooledBody};
+use crate::{DeadLetter, DeliveryState, SpooledBody};
 
 /// The files of updates.
 pub(crate) const LOG: Naming = Naming { folder: "log", suffix: "log", kind: *b"MUSTERUP" };
@@ -54,7 +54,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
     disk.sync_folder("").map_err(|error| io_error(&**disk, "sync", "", error))?;
     let segments = numbered(&**disk, LOG)?;
     let answers = numbered(&**disk, ANSWERS)?;
-    let dead = dead::load(&**disk)?;
+    let mut dead = dead::load(&**disk)?;
     if segments.is_empty() && (!answers.is_empty() || !dead.is_empty()) {
         return Err(damaged(&**disk, LOG.folder, 0, "every segment is missing"));
     }
@@ -69,6 +69,11 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
     };
     let last = replay.segments(&segments)?;
     let next_answers = replay.answers(&answers)?;
+    replay.confirm(last, answers.last().copied())?;
+    dead.retain(|(slot, sequence), _| replay.is_dead(*slot, *sequence));
+    for folder in [LOG.folder, ANSWERS.folder, spool::FOLDER, dead::FOLDER] {
+        disk.sync_folder(folder).map_err(|error| io_error(&**disk, "sync", folder, error))?;
+    }
     let Replay { state, keys, bodies, files, newest_ms, clean, .. } = replay;
     let bodies = bodies.into_iter().map(|(sequence, (name, len, crc))| {
         let body = dead::kept_body(disk, &name, len, crc);
@@ -102,22 +107,25 @@ struct Replay<'a> {
 impl Replay<'_> {
     /// Replays the segments; says which is the last and how much of it is true.
     fn segments(&mut self, numbers: &[u64]) -> Result<Option<(u64, u64)>, RecoverError> {
-        let Some((last, first)) = numbers.last().zip(numbers.first()) else { return Ok(None) };
-        let newest = self.head(*last)?.1;
-        let needed: Vec<u64> = numbers.iter().copied().filter(|number| *number >= newest.trim).collect();
-        for number in numbers.iter().filter(|number| **number < newest.trim) {
-            self.remove(*number);
-        }
+        // A crash may undo some of the removals of trimmed segments, and not the first ones: what
+        // counts is the last unbroken run. It says itself whether something before it is missing.
+        let breaks = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
+        let (before, needed) = numbers.split_at(breaks.map_or(0, |at| at + 1));
+        let Some((last, first)) = needed.last().zip(needed.first()) else { return Ok(None) };
         let mut end = 0;
         for (index, number) in needed.iter().enumerate() {
             let next = needed.get(index + 1);
-            let known = next.map(|next| self.head(*next)).transpose()?;
-            let known = match known.map(|(_, snapshot)| snapshot.previous) {
+            let next = next.map(|next| Ok((*next, self.head(*next)?.previous))).transpose()?;
+            let known = match next {
                 None => End::Open,
-                Some(Some((previous, end))) if previous == *number => End::Exactly(end),
-                Some(_) => {
-                    let missing = LOG.name(number + 1);
-                    return Err(damaged(self.disk, &missing, 0, "the file is missing"));
+                Some((_, Some((previous, end)))) if previous == *number => End::Exactly(end),
+                Some((next, _)) => {
+                    return Err(damaged(
+                        self.disk,
+                        &LOG.name(next),
+                        0,
+                        "the file does not follow the one before",
+                    ));
                 }
             };
             end = self.segment(*number, known, index == 0)?;
@@ -125,6 +133,7 @@ impl Replay<'_> {
         if *first > self.state.trimmed().max(1) {
             return Err(damaged(self.disk, &LOG.name(first - 1), 0, "the file is missing"));
         }
+        before.iter().for_each(|number| self.remove(*number));
         for segment in self.state.forget() {
             self.files.remove(&segment.number);
             self.remove(segment.number);
@@ -139,28 +148,44 @@ impl Replay<'_> {
         let _ = self.disk.remove(&LOG.name(number));
     }
 
-    /// A segment's header and the snapshot behind it.
-    fn head(&self, number: u64) -> Result<(FileHead, Snapshot), RecoverError> {
-        let name = LOG.name(number);
+    /// The snapshot that a segment begins with.
+    fn head(&self, number: u64) -> Result<Snapshot, RecoverError> {
+        self.first_frame(LOG, number, |payload| match record::decode(&mut Input(payload))? {
+            Record::Snapshot(found) => Ok(found),
+            _ => Err(Corrupt("the file does not begin with a snapshot")),
+        })
+    }
+
+    /// What an answers file says of the one before.
+    fn answers_before(&self, number: u64) -> Result<Option<(u64, u64)>, RecoverError> {
+        self.first_frame(ANSWERS, number, |payload| {
+            let mut input = Input(payload);
+            if input.is_empty() { Ok(None) } else { Ok(Some((input.number()?, input.number()?))) }
+        })
+    }
+
+    fn first_frame<T>(
+        &self,
+        naming: Naming,
+        number: u64,
+        mut decode: impl FnMut(&[u8]) -> Decoded<T>,
+    ) -> Result<T, RecoverError> {
+        let name = naming.name(number);
         let file = self.disk.open(&name).map_err(|error| io_error(self.disk, "open", &name, error))?;
         let begin = FILE_HEADER + FRAME_HEADER;
         let failed = |error| io_error(self.disk, "read", &name, error);
         let mut bytes = disk::read(&*file, 0, begin).map_err(failed)?;
-        let head = file_head(self.disk, LOG, number, &bytes)?;
+        let head = file_head(self.disk, naming, number, &bytes)?;
         let len = bytes.get(FILE_HEADER + 4..FILE_HEADER + 8).and_then(|len| len.try_into().ok());
         let len = len.map_or(0, u32::from_le_bytes).min(MAX_SNAPSHOT);
         bytes.extend(disk::read(&*file, begin as u64, len as usize).map_err(failed)?);
-        let mut snapshot = None;
+        let mut found = None;
         frame::scan(&bytes, head.salt, End::Exactly(bytes.len() as u64), |frame| {
-            match record::decode(&mut Input(frame.payload))? {
-                Record::Snapshot(found) => snapshot = Some(found),
-                _ => return Err(Corrupt("the file does not begin with a snapshot")),
-            }
+            found = Some(decode(frame.payload)?);
             Ok(())
         })
         .map_err(|damage| damaged(self.disk, &name, damage.offset, damage.what))?;
-        let snapshot = snapshot.ok_or_else(|| damaged(self.disk, &name, 0, "the file has no snapshot"))?;
-        Ok((head, snapshot))
+        found.ok_or_else(|| damaged(self.disk, &name, 0, "the file is empty"))
     }
 
     fn segment(&mut self, number: u64, known: End, first: bool) -> Result<u64, RecoverError> {
@@ -177,8 +202,7 @@ impl Replay<'_> {
         })
         .map_err(|damage| damaged(self.disk, &name, damage.offset, damage.what))?;
         if known == End::Open && end < len {
-            let cut = file.set_len(end).and_then(|()| file.sync());
-            cut.map_err(|error| io_error(self.disk, "cut", &name, error))?;
+            file.set_len(end).map_err(|error| io_error(self.disk, "cut", &name, error))?;
         }
         if let Some(segment) = self.state.last_segment() {
             segment.len = end;
@@ -190,6 +214,7 @@ impl Replay<'_> {
     /// Replays one frame. `begins` is set for a segment's first one, to whether the segment is the log's first.
     fn frame(&mut self, number: u64, begins: Option<bool>, frame: Frame<'_>) -> Decoded<()> {
         self.newest_ms = self.newest_ms.max(frame.at_ms);
+        self.clean = false;
         let mut input = Input(frame.payload);
         if let Some(first) = begins {
             let Record::Snapshot(snapshot) = record::decode(&mut input)? else {
@@ -229,15 +254,56 @@ impl Replay<'_> {
         }
     }
 
+    /// Makes durable what was read: a process that was killed may have left in the system's memory
+    /// what never reached the disk, and after a failed sync even as if it had. So it is written again.
+    fn confirm(&self, log: Option<(u64, u64)>, answers: Option<u64>) -> Result<(), RecoverError> {
+        if self.clean {
+            return Ok(());
+        }
+        let log = log.map(|(number, end)| (LOG.name(number), end as usize));
+        let answers = answers.map(|number| (ANSWERS.name(number), usize::MAX));
+        for (name, end) in log.into_iter().chain(answers) {
+            let bytes = read_file(self.disk, &name)?;
+            let known = &bytes[..end.min(bytes.len())];
+            let write = || {
+                let file = self.disk.open(&name)?;
+                disk::write_all(&*file, known, 0)?;
+                file.sync()
+            };
+            write().map_err(|error| io_error(self.disk, "write", &name, error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a dead letter counts. One whose mark was not written stands for an update that is
+    /// still pending, or was delivered since: it goes.
+    fn is_dead(&self, slot: Slot, sequence: u64) -> bool {
+        let state = self.state.progress(slot, sequence).map(|progress| progress.state);
+        let dead = state.is_none_or(|state| state == DeliveryState::Dead);
+        if !dead {
+            let _ = dead::remove(self.disk, slot, sequence);
+        }
+        dead
+    }
+
     /// Reads the answers; says which number the next file gets.
     fn answers(&mut self, numbers: &[u64]) -> Result<u64, RecoverError> {
-        for number in numbers {
+        for (index, number) in numbers.iter().enumerate() {
             let name = ANSWERS.name(*number);
             let bytes = read_file(self.disk, &name)?;
             let head = file_head(self.disk, ANSWERS, *number, &bytes)?;
+            let end =
+                match numbers.get(index + 1).map(|next| self.answers_before(*next)).transpose()?.flatten() {
+                    Some((previous, end)) if previous == *number => End::Exactly(end),
+                    _ => End::Open,
+                };
             let (keys, newest) = (&mut self.keys, &mut self.newest_ms);
             keys.add_file(*number as u32, bytes.len() as u64);
-            frame::scan(&bytes, head.salt, End::Open, |frame| {
+            let mut begins = true;
+            frame::scan(&bytes, head.salt, end, |frame| {
+                if std::mem::take(&mut begins) {
+                    return Ok(());
+                }
                 *newest = (*newest).max(frame.at_ms);
                 let mut input = Input(frame.payload);
                 while !input.is_empty() {
@@ -256,6 +322,16 @@ impl Replay<'_> {
         }
         Ok(numbers.last().map_or(1, |last| last + 1))
     }
+}
+
+/// The first frame of an answers file: which file was before it, and how much of that one is true.
+pub(crate) fn answers_beginning(previous: Option<(u64, u64)>) -> Vec<u8> {
+    let mut frame = frame::begin();
+    if let Some((number, end)) = previous {
+        put_number(&mut frame, number);
+        put_number(&mut frame, end);
+    }
+    frame
 }
 
 /// A snapshot names the nodes; it is never as long as this.

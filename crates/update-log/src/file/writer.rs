@@ -4,27 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::batch::Batch;
-use super::codec::Input;
 use super::dead;
-use super::disk;
 use super::frame;
 use super::inbox::{Command, Reply};
 use super::journal::Journal;
-use super::keys::Place;
-use super::recover::{ANSWERS, LOG};
+use super::record::{self, Record};
 use super::shared::{Shared, disk_error};
-use super::{answers, record};
-use crate::file::record::Record;
-use crate::{DeadLetter, LogError, UnsubscribeError, Update};
+use crate::{DeadLetter, LogError, UnsubscribeError, Update, UpdateBody};
 
 /// A frame is closed when it has grown to this.
-const FRAME_BYTES: usize = 4 << 20;
+pub(super) const FRAME_BYTES: usize = 4 << 20;
 /// So many marks may be lost by a crash of the machine, at most.
 const MAX_UNSYNCED_MARKS: usize = 16 * 1024;
-/// An answers file is closed when it has grown to this.
-const ANSWERS_BYTES: u64 = 64 << 20;
-/// So many answers wait in memory for a disk that refuses them; of the others only the keys.
-const MAX_UNWRITTEN: usize = 16 * 1024;
 /// How often there is a look at what has become old.
 const TEND: Duration = Duration::from_millis(500);
 
@@ -61,14 +52,16 @@ impl Clock {
 
 /// The writer.
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
-    log: Journal,
-    answers: Journal,
-    answers_since_ms: u64,
-    clock: Clock,
-    limits: Limits,
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: Journal,
+    pub(super) answers: Journal,
+    pub(super) answers_since_ms: u64,
+    pub(super) clock: Clock,
+    pub(super) limits: Limits,
     /// Marks written since the last sync.
     unsynced: Vec<Record>,
+    /// Bodies of refused updates that may be on disk nevertheless.
+    doubtful: Vec<UpdateBody>,
     /// Since when marks wait.
     waiting: Option<Instant>,
     /// Not to try again before, after the disk refused.
@@ -88,7 +81,7 @@ impl Writer {
         limits: Limits,
     ) -> Self {
         let tended = Instant::now();
-        let unsynced = Vec::new();
+        let (unsynced, doubtful) = (Vec::new(), Vec::new());
         let (waiting, retry, bury_at) = (None, None, None);
         let answers_since_ms = 0;
         Self {
@@ -99,6 +92,7 @@ impl Writer {
             clock,
             limits,
             unsynced,
+            doubtful,
             waiting,
             retry,
             bury_at,
@@ -116,7 +110,10 @@ impl Writer {
         loop {
             let wait = self.wait();
             let work = self.shared.inbox.take(wait, FRAME_BYTES);
-            self.bury();
+            if self.bury_at.is_none_or(|at| at <= Instant::now()) {
+                // Reported where it failed, and tried again later.
+                let _ = self.bury();
+            }
             self.step(work.commands);
             if work.stopped {
                 // Without the record that says so: what is under way is not known here.
@@ -199,15 +196,23 @@ impl Writer {
                 let len = self.log.current().map(|(_, len)| len);
                 batch.commit(&self.shared, payload_at, at_ms, len);
             }
-            Err(error) => batch.refuse(&self.shared, &error),
+            Err(error) => {
+                // The frame may be whole on disk although it is not known to be: until the next file
+                // says where this one ends, a crash may bring it back, and it must find its bodies.
+                if matches!(error, LogError::Disk { doing: "sync", .. }) {
+                    self.doubtful.extend(batch.bodies());
+                }
+                batch.refuse(&self.shared, &error);
+            }
         }
     }
 
     /// Writes a frame whose first records are `marks`; returns where its payload begins in the file.
-    fn write(&mut self, frame: &mut Vec<u8>, marks: Vec<Record>, durable: bool) -> Result<u64, LogError> {
+    fn write(&mut self, frame: &mut [u8], marks: Vec<Record>, durable: bool) -> Result<u64, LogError> {
         let result = self.try_write(frame, &marks, durable);
         match &result {
             Ok(_) => {
+                self.doubtful.clear();
                 if self.retry.take().is_some() {
                     tracing::info!("the update log can be written again");
                 }
@@ -272,14 +277,14 @@ impl Writer {
     }
 
     /// Writes one record, durable, and applies it.
-    fn record(&mut self, record: &Record) -> Result<(), LogError> {
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), LogError> {
         let marks = std::mem::take(&mut self.shared.core().marks);
         let mut frame = frame::begin();
         marks.iter().chain([record]).for_each(|record| record::encode(&mut frame, record));
         self.write(&mut frame, marks, true).map(drop)
     }
 
-    fn apply(&self, record: Record) {
+    pub(super) fn apply(&self, record: Record) {
         let mut core = self.shared.core();
         if let Err(error) = core.state.apply(record) {
             tracing::error!(error = error.0, "a record that was written does not apply");
@@ -363,6 +368,7 @@ impl Writer {
 
     fn close(&mut self, reply: Reply<Result<(), LogError>>) {
         let close = |writer: &mut Self| {
+            writer.bury()?;
             writer.write_answers()?;
             writer.answers.sync()?;
             // All before is durable first, so that this record vouches for it.
@@ -382,21 +388,19 @@ impl Writer {
     }
 
     /// Copies what was given up, and only then lets go of it.
-    fn bury(&mut self) {
-        if self.bury_at.is_some_and(|at| at > Instant::now()) {
-            return;
-        }
+    fn bury(&mut self) -> Result<(), LogError> {
         while let Some((slot, sequence, letter, update)) = self.next_dead() {
             if let Err(error) = dead::write(&*self.shared.disk, slot, &letter, &update) {
                 let error = disk_error(&*self.shared.disk, "write", &dead::name(slot, sequence), error);
                 if self.bury_at.replace(Instant::now() + TEND).is_none() {
                     tracing::error!(%error, "a dead letter cannot be written");
                 }
-                return;
+                return Err(error);
             }
             self.shared.core().buried(slot, sequence, letter);
         }
         self.bury_at = None;
+        Ok(())
     }
 
     fn next_dead(&self) -> Option<(record::Slot, u64, DeadLetter, Arc<Update>)> {
@@ -405,165 +409,4 @@ impl Writer {
         let node = core.state.node(*slot)?.name.clone();
         Some((*slot, *sequence, dead::letter(node, dying, self.clock.now_ms()), dying.update.clone()))
     }
-}
-
-/// What is old or written down elsewhere.
-impl Writer {
-    /// Writes keys and answers apart from their updates. Not synced: an answer that a crash of the
-    /// machine takes is only not known any more.
-    fn write_answers(&mut self) -> Result<(), LogError> {
-        loop {
-            let (frame, places) = {
-                let mut core = self.shared.core();
-                if core.unwritten.is_empty() {
-                    return Ok(());
-                }
-                let mut frame = frame::begin();
-                let mut places = Vec::new();
-                for entry in core.unwritten.values() {
-                    if core.keys.of(entry.sequence).is_none_or(|(scope, _)| scope != entry.scope) {
-                        continue;
-                    }
-                    let start = frame.len();
-                    answers::encode(&mut frame, entry);
-                    places.push((
-                        entry.sequence,
-                        start,
-                        frame.len() - start,
-                        entry.answer.is_some(),
-                        entry.last,
-                    ));
-                    if frame.len() > FRAME_BYTES {
-                        break;
-                    }
-                }
-                if places.is_empty() {
-                    core.unwritten.clear();
-                    return Ok(());
-                }
-                (frame, places)
-            };
-            let at = self.write_answers_frame(frame)?;
-            let mut core = self.shared.core();
-            let file = self.answers.current().map_or(0, |(number, _)| number) as u32;
-            for (sequence, start, len, answered, last) in places {
-                let offset = (at + (start - frame::FRAME_HEADER) as u64) as u32;
-                core.keys.place(sequence, Place { file, offset, len: len as u32 }, answered, last);
-                // A better answer may have come meanwhile; it is written with the next frame.
-                let same = |entry: &answers::Entry| entry.answer.is_some() == answered && entry.last == last;
-                if core.unwritten.get(&sequence).is_some_and(same) {
-                    core.unwritten.remove(&sequence);
-                }
-            }
-        }
-    }
-
-    fn write_answers_frame(&mut self, mut frame: Vec<u8>) -> Result<u64, LogError> {
-        let now_ms = self.clock.now_ms();
-        let turn = (self.limits.remember_ms / 4).max(1000);
-        let old = self.answers_since_ms.saturating_add(turn) < now_ms;
-        let mut write = || {
-            if old || self.answers.current().is_none_or(|(_, len)| len > ANSWERS_BYTES) {
-                self.answers.sync()?;
-                let (number, _) = self.answers.begin(frame::begin(), now_ms)?;
-                self.shared.core().keys.add_file(number as u32, super::journal::EMPTY_FILE);
-                self.answers_since_ms = now_ms;
-            }
-            self.answers.write(&mut frame, now_ms)
-        };
-        let written = write();
-        if written.is_err() {
-            self.lose_answers();
-            let mut core = self.shared.core();
-            let excess = core.unwritten.len().saturating_sub(MAX_UNWRITTEN);
-            core.unwritten.values_mut().take(excess).for_each(|entry| entry.answer = None);
-        }
-        written
-    }
-
-    /// The answers file refused: what was not synced there may be gone, but no key may.
-    fn lose_answers(&mut self) {
-        let Some((file, end)) = self.answers.previous().filter(|_| self.answers.current().is_none()) else {
-            return;
-        };
-        let mut core = self.shared.core();
-        for sequence in core.keys.lose(file as u32, end) {
-            if !core.state.is_open(sequence) {
-                core.write_down(sequence);
-            }
-        }
-    }
-
-    fn tend(&mut self) {
-        let now_ms = self.clock.now_ms();
-        if self.answers.sync().is_err() {
-            self.lose_answers();
-        }
-        let current = self.answers.current().map(|(number, _)| number as u32);
-        let (empty, sparse) = {
-            let mut core = self.shared.core();
-            let core = &mut *core;
-            core.keys.expire(now_ms, |sequence| core.state.is_open(sequence));
-            (core.keys.empty_files(current), core.keys.sparse(now_ms, current, 1024))
-        };
-        for file in empty {
-            if self.shared.disk.remove(&ANSWERS.name(file.into())).is_ok() {
-                self.shared.core().keys.remove_file(file);
-            }
-        }
-        for sequence in sparse {
-            self.copy_answer(sequence);
-        }
-        let before = {
-            let core = self.shared.core();
-            let before = core.state.trimmable(now_ms, self.limits.retain_ms, self.limits.retain_bytes);
-            (before > core.state.trimmed()).then_some(before)
-        };
-        if let Some(error) = before.and_then(|before| self.trim(before).err()) {
-            tracing::debug!(%error, "old segments stay for now");
-        }
-    }
-
-    /// Reads an answer so that it is written again, out of a file that it alone keeps.
-    fn copy_answer(&mut self, sequence: u64) {
-        let key = self.shared.core().keys.of(sequence);
-        let Some((_, key)) = key else { return };
-        let Some(entry) = key.place.and_then(|place| read_answer(&self.shared, place)) else { return };
-        if entry.sequence == sequence {
-            self.shared.core().unwritten.entry(sequence).or_insert(entry);
-        }
-    }
-
-    /// Lets go of segments: what they alone know is durable elsewhere first, then that they are
-    /// needed no more, then they are removed.
-    fn trim(&mut self, before: u64) -> Result<(), LogError> {
-        self.write_answers()?;
-        if let Err(error) = self.answers.sync() {
-            self.lose_answers();
-            return Err(error);
-        }
-        let record = Record::Trim { segment: before };
-        self.record(&record)?;
-        self.apply(record);
-        let mut core = self.shared.core();
-        let forgotten = core.state.forget();
-        let first = core.state.first();
-        let kept = core.bodies.split_off(&first);
-        let bodies = std::mem::replace(&mut core.bodies, kept);
-        forgotten.iter().for_each(|segment| drop(core.files.remove(&segment.number)));
-        drop(core);
-        for segment in &forgotten {
-            // What cannot be removed now goes when the log is opened.
-            let _ = self.shared.disk.remove(&LOG.name(segment.number));
-        }
-        bodies.values().filter_map(|body| body.guard.as_ref()).for_each(|guard| guard.keep(false));
-        Ok(())
-    }
-}
-
-/// An answer from its file; `None` when it is not there any more.
-pub(crate) fn read_answer(shared: &Shared, place: Place) -> Option<answers::Entry> {
-    let file = shared.disk.open(&ANSWERS.name(place.file.into())).ok()?;
-    let bytes = disk::read(&*file, place.offset.into(), place.len as usize).ok()?;
-    answers::decode(&mut Input(&bytes)).ok()
 }

@@ -1,0 +1,122 @@
+//! The management API: nodes are read and changed, queues and updates are looked at.
+//!
+//! A request goes through these steps, all but the last two pure: [`routes`] tells what is asked for, [`guard`] whether
+//! it may be, [`body`] and [`patch`] read what is to change, [`plan`] works the change out, the nodes
+//! apply it, and [`envelope`] writes the answer.
+
+mod body;
+mod collector;
+mod counters;
+mod envelope;
+mod fault;
+mod guard;
+mod handle;
+mod help;
+mod info;
+mod patch;
+mod plan;
+mod routes;
+mod views;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use crate::config::Config;
+use crate::shared::Shared;
+use envelope::{Reply, Style};
+use fault::Fault;
+use routes::Call;
+
+pub use collector::collector;
+
+/// The largest body.
+const MAX_BODY: usize = 1024 * 1024;
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the API works on.
+pub struct Api {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Who may do what.
+    pub config: ApiConfig,
+}
+
+/// Who may do what, and what is said of this host.
+pub struct ApiConfig {
+    /// Whether anything may be changed on the address that the API listens on.
+    pub may_change: bool,
+    /// Whether the operator trusts everybody who reaches the API.
+    pub insecure: bool,
+    /// The bearer token that changes ask for.
+    pub token: Option<String>,
+    /// The origin whose pages may call, or `*`.
+    pub cors_origin: Option<String>,
+    /// What this host is called.
+    pub host_name: String,
+    /// The largest body in bytes.
+    pub max_body: usize,
+}
+
+impl ApiConfig {
+    /// As configured, for an API that listens on `local`.
+    pub fn new(config: &Config, local: SocketAddr) -> Self {
+        Self {
+            may_change: config.api_may_change(local.ip()),
+            insecure: config.insecure_api,
+            token: config.api_token.clone(),
+            cors_origin: config.cors_origin.clone(),
+            host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            max_body: MAX_BODY,
+        }
+    }
+}
+
+/// Whether this module answers a request for `/metrics`: it knows the formats that a query names.
+pub fn is_own_metrics(uri: &Uri) -> bool {
+    uri.path() == "/metrics" && routes::Query::of(uri).get("format").is_some()
+}
+
+/// Answers one request that came from `peer` to `local`.
+pub async fn answer(api: &Api, request: Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Response<Full<Bytes>> {
+    let begun = Instant::now();
+    let (head, body) = request.into_parts();
+    let style = Style::of(&head.method, &head.uri, &head.headers);
+    let call = Call::parse(&head.method, &head.uri);
+    let (route, changes) = match &call {
+        Ok(Call::Options(route)) => (Some(*route), false),
+        Ok(call) => (None, call.changes()),
+        Err(_) => (None, false),
+    };
+    let discard = routes::Query::of(&head.uri).on("discard");
+    let reply = async {
+        let call = call?;
+        guard::check(&api.config, &call, &head.headers, local)?;
+        let body = match call.takes_body() {
+            true => body::read(body, api.config.max_body, BODY_TIMEOUT).await?,
+            false => Bytes::new(),
+        };
+        handle::handle(api, call, &body, discard).await
+    };
+    let reply = reply.await.unwrap_or_else(|fault: Fault| {
+        if fault.status().is_server_error() {
+            tracing::error!(%peer, method = %head.method, path = head.uri.path(), reason = %fault.data(), "an API request failed");
+        }
+        Reply::from(fault)
+    });
+    let status = reply.status.as_u16();
+    if changes {
+        tracing::info!(%peer, method = %head.method, path = head.uri.path(), status, "change asked for");
+    } else {
+        tracing::debug!(%peer, method = %head.method, path = head.uri.path(), status, "API request");
+    }
+    let mut response = envelope::render(reply, style, begun.elapsed());
+    guard::add_cors(&api.config, &head.headers, route, &mut response);
+    response
+}
