@@ -9,11 +9,13 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::node::Node;
 use common::ring::RoundRobin;
+use daemon::drain::Drain;
 use daemon::http::{Limits, Server, bind, bind_per_core};
 use daemon::lifecycle::Lifecycle;
 use daemon::log::log_listening;
 use daemon::settings::Address;
 use daemon::{Failure, Start};
+use futures_util::FutureExt;
 use hyper::service::service_fn;
 use tokio::sync::{Notify, mpsc};
 
@@ -29,13 +31,15 @@ use crate::storage;
 
 /// How long deliveries that are under way may take to finish at the end.
 const LAST_DELIVERIES: Duration = Duration::from_secs(2);
+/// How long answers of the API may take after that.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Runs the proxy until it is told to end.
 ///
 /// # Errors
 /// What kept it from starting, in one sentence.
 pub fn run(start: Start<Config>) -> anyhow::Result<()> {
-    raise_file_limit();
+    let files = raise_file_limit();
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _inside = control.enter();
     let config = start.config.clone();
@@ -67,13 +71,15 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
     control.block_on(async {
         shared.nodes.load(&config.nodes).await.context("cannot bring in the nodes")?;
         place_nodes(&shared).await;
-        listen_for_clients(&spawner, proxies, &config.listener, &lifecycle);
-        listen_for_operators(&shared, api_listener, &config, &lifecycle);
+        listen_for_clients(&spawner, proxies, limits(&config.listener, files), &lifecycle);
+        let operators = Drain::new();
+        listen_for_operators(&shared, api_listener, &config, &lifecycle, &operators);
         log_listening("api", api_addr);
         let reloads = follow_reloads(&shared);
         let live = shared.clone();
         lifecycle.run(move |config: Config, _| apply(&live, &reloads, config)).await;
         finish(&shared).await;
+        dismiss(&operators).await;
         anyhow::Ok(())
     })?;
     workers.join();
@@ -91,8 +97,7 @@ async fn place_nodes(shared: &Shared) {
     let _ = tokio::time::timeout(Duration::from_secs(5), placed).await;
 }
 
-fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>, config: &ListenerConfig, lifecycle: &Lifecycle) {
-    let limits = limits(config);
+fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>, limits: Limits, lifecycle: &Lifecycle) {
     if let Some(first) = listeners.first() {
         log_listening("proxy", first.addr());
     }
@@ -103,8 +108,7 @@ fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>,
                 let origin = Rc::new(Origin::new(peer.addr.ip(), peer.tls.is_some()));
                 let worker = worker.clone();
                 service_fn(move |request| {
-                    let answer = service::answer(worker.clone(), origin.clone(), request);
-                    async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                    service::answer(worker.clone(), origin.clone(), request).map(Ok::<_, std::convert::Infallible>)
                 })
             };
             tokio::task::spawn_local(async move {
@@ -116,7 +120,7 @@ fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>,
     }
 }
 
-fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, config: &Config, lifecycle: &Lifecycle) {
+fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, config: &Config, lifecycle: &Lifecycle, drain: &Drain) {
     let local = listener.addr();
     let api = Arc::new(Api { shared: shared.clone(), config: ApiConfig::new(config, local) });
     let admin = lifecycle.admin.clone();
@@ -135,7 +139,7 @@ fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, 
         })
     };
     let limits = Limits::new(1024);
-    let server = Server::new(listener, limits, lifecycle.drain.clone());
+    let server = Server::new(listener, limits, drain.clone());
     tokio::spawn(async move {
         if let Err(error) = server.serve(make).await {
             tracing::error!(%error, "the API's listener ended");
@@ -143,8 +147,13 @@ fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, 
     });
 }
 
-fn limits(config: &ListenerConfig) -> Limits {
-    let mut limits = Limits::new(config.max_connections);
+/// Clients may have three quarters of the open files: requests need connections to nodes too.
+fn limits(config: &ListenerConfig, files: Option<usize>) -> Limits {
+    let possible = files.map_or(usize::MAX, |files| (files / 4 * 3).max(1));
+    if possible < config.max_connections {
+        tracing::warn!(max_connections = possible, "max-connections is less than configured: the limit of open files allows no more");
+    }
+    let mut limits = Limits::new(config.max_connections.min(possible));
     limits.header_timeout = config.header_timeout;
     limits.idle_timeout = config.keep_alive;
     limits.max_head_bytes = config.max_header;
@@ -183,6 +192,13 @@ async fn finish(shared: &Shared) {
     }
 }
 
+/// The API outlasts the clients, so that it can be seen how the end goes; then it has its own.
+async fn dismiss(operators: &Drain) {
+    operators.begin();
+    operators.wait_idle(LAST_ANSWERS).await;
+    operators.expire();
+}
+
 fn address(text: &str) -> anyhow::Result<Address> {
     text.parse().map_err(|error| Failure::configuration(format!("{text}: {error}")).into())
 }
@@ -195,11 +211,12 @@ fn reachable(configured: &str, bound: SocketAddr) -> String {
     }
 }
 
-/// As many connections as the system lets this process have.
-fn raise_file_limit() {
+/// As many open files as the system lets this process have; `None` when there is no limit.
+fn raise_file_limit() -> Option<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    usize::try_from(getrlimit(Resource::Nofile).current?).ok()
 }

@@ -169,9 +169,11 @@ mod tests {
 
     #[test]
     fn addresses_keep_their_text_and_split_again() {
-        for (text, host, port) in
-            [("a-b.c_1:80", "a-b.c_1", 80), ("10.0.0.1:65535", "10.0.0.1", 65535), ("[::1]:8080", "::1", 8080)]
-        {
+        for (text, host, port) in [
+            ("a-b.c_1:80", "a-b.c_1", 80),
+            ("10.0.0.1:65535", "10.0.0.1", 65535),
+            ("[::1]:8080", "::1", 8080),
+        ] {
             let id: NodeId = text.parse().unwrap();
             assert_eq!((id.as_str(), id.host(), id.port()), (text, host, port));
         }
@@ -179,7 +181,9 @@ mod tests {
 
     #[test]
     fn bad_addresses_say_what_is_wrong() {
-        for text in ["a", ":80", "a:0", "a:65536", "a:x", "a b:80", "::1:80", "[::g]:80", "[a]:80", "a/b:1", "ö:1"] {
+        for text in
+            ["a", ":80", "a:0", "a:65536", "a:x", "a b:80", "::1:80", "[::g]:80", "[a]:80", "a/b:1", "ö:1"]
+        {
             assert!(text.parse::<NodeId>().is_err(), "{text} was taken");
         }
     }

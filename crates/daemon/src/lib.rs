@@ -25,5 +25,10 @@ pub mod state_dir;
 pub mod systemd;
 pub mod tls;
 
+/// Daemons of several threads hand memory from one to another all the time; the system's allocator
+/// pays for that with locks and with pages given back and taken again (docs/adr/0018).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use cli::{Start, main};
 pub use error::Failure;

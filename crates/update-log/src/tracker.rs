@@ -47,33 +47,53 @@ pub struct Report {
 }
 
 /// Collects the reports of one update while somebody may be waiting for them.
+///
+/// It lives as long as its update is in memory, the answers in it only until those who waited have
+/// what they waited for: an answer holds on to the buffer that it was read into.
 #[derive(Debug)]
 pub struct Tracker {
     /// The nodes that were subscribed at the append.
     pub nodes: Arc<[NodeId]>,
-    reports: Mutex<Vec<Report>>,
+    inner: Mutex<Inner>,
     changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    reports: Vec<Report>,
+    waiting: usize,
+    waited: bool,
+}
+
+impl Inner {
+    fn wants_answers(&self) -> bool {
+        self.waiting > 0 || !self.waited
+    }
 }
 
 impl Tracker {
     /// A tracker for an update that `nodes` are to get.
     pub fn new(nodes: Arc<[NodeId]>) -> Self {
-        Self { nodes, reports: Mutex::default(), changed: Notify::new() }
+        Self { nodes, inner: Mutex::default(), changed: Notify::new() }
     }
 
     /// Adds a report and wakes whoever waits.
     pub fn report(&self, report: Report) {
-        self.lock().push(report);
+        let mut inner = self.lock();
+        let answer = report.answer.clone().filter(|_| inner.wants_answers());
+        inner.reports.push(Report { answer, ..report });
+        drop(inner);
         self.changed.notify_waiters();
     }
 
     /// Calls `decide` with all reports so far, now and after each new one, until it gives a value.
     pub async fn wait_for<T>(&self, mut decide: impl FnMut(&[Report]) -> Option<T>) -> T {
+        let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(value) = decide(&self.lock()) {
+            if let Some(value) = decide(&self.lock().reports) {
                 return value;
             }
             changed.await;
@@ -82,10 +102,32 @@ impl Tracker {
 
     /// The reports so far.
     pub fn reports(&self) -> Vec<Report> {
-        self.lock().clone()
+        self.lock().reports.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody waits.
+struct Waiting<'a>(&'a Tracker);
+
+impl<'a> Waiting<'a> {
+    fn begin(tracker: &'a Tracker) -> Self {
+        let mut inner = tracker.lock();
+        inner.waiting += 1;
+        inner.waited = true;
+        Self(tracker)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.waiting -= 1;
+        if inner.waiting == 0 {
+            inner.reports.iter_mut().for_each(|report| report.answer = None);
+        }
     }
 }

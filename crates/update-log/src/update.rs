@@ -14,6 +14,8 @@ use crate::file::Guard;
 pub type Digest = [u8; 16];
 
 /// An update that a client sent, before it has a place in the log.
+///
+/// It stays in memory for a while: its headers and body must not be views into larger buffers.
 pub struct NewUpdate {
     /// The Idempotency-Key that every delivery carries: the client's own or one made for it.
     pub id: Arc<str>,

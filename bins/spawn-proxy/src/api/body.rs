@@ -45,11 +45,14 @@ mod tests {
     use http_body_util::{Full, StreamBody};
 
     fn chunks(sizes: &[usize]) -> impl Body<Data = Bytes, Error = std::io::Error> + use<> {
-        let frames: Vec<_> = sizes.iter().map(|&size| Ok(Frame::data(Bytes::from(vec![b'a'; size])))).collect();
+        let frames: Vec<_> =
+            sizes.iter().map(|&size| Ok(Frame::data(Bytes::from(vec![b'a'; size])))).collect();
         StreamBody::new(futures_util::stream::iter(frames))
     }
 
-    async fn status(body: impl Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>) -> u16 {
+    async fn status(
+        body: impl Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    ) -> u16 {
         read(body, 10, Duration::from_millis(20)).await.map_or_else(|fault| fault.status().as_u16(), |_| 200)
     }
 
@@ -59,7 +62,8 @@ mod tests {
         assert_eq!(status(Full::new(Bytes::from_static(b"0123456789a"))).await, 413);
         assert_eq!(status(chunks(&[5, 5])).await, 200);
         assert_eq!(status(chunks(&[5, 6])).await, 413);
-        let broken = futures_util::stream::iter([Err(std::io::Error::other("gone")) as Result<Frame<Bytes>, _>]);
+        let broken =
+            futures_util::stream::iter([Err(std::io::Error::other("gone")) as Result<Frame<Bytes>, _>]);
         assert_eq!(status(StreamBody::new(broken)).await, 400);
         let silent = futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
         assert_eq!(status(StreamBody::new(silent)).await, 408);

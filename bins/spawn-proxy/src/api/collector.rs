@@ -77,14 +77,19 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, rows: &[Row]) -> fmt::Result {
     // Nobody checks an inactive node: whether it is up is not known.
     let up = |row: &Row| row.entry.node.active.then(|| f64::from(u8::from(row.entry.live.is_healthy())));
     per_node(encoder, ("node_up", "Whether an active node passed its last check and answers"), rows, up)?;
-    per_node(encoder, ("node_active", "Whether the node takes part"), rows, |row| flag(row.entry.node.active))?;
-    per_node(encoder, ("node_maintenance", "Whether the node rests"), rows, |row| flag(row.entry.node.maintenance))?;
+    per_node(encoder, ("node_active", "Whether the node takes part"), rows, |row| {
+        flag(row.entry.node.active)
+    })?;
+    per_node(encoder, ("node_maintenance", "Whether the node rests"), rows, |row| {
+        flag(row.entry.node.maintenance)
+    })?;
     let lag = |row: &Row| {
         let known = row.entry.node.active && row.entry.live.is_placed();
         known.then(|| row.entry.live.lag()).filter(|lag| *lag != Duration::MAX).map(|lag| lag.as_secs_f64())
     };
     per_node(encoder, ("node_lag_seconds", "How far the node is behind, as reads are routed by"), rows, lag)?;
-    let help = "Answers (success) and failed requests by node and kind: get is reads, set is POST, PUT and PATCH";
+    let help =
+        "Answers (success) and failed requests by node and kind: get is reads, set is POST, PUT and PATCH";
     let mut metric = encoder.encode_descriptor("node_requests", help, None, MetricType::Counter)?;
     for row in rows {
         let live = &row.entry.live;
@@ -99,7 +104,11 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, rows: &[Row]) -> fmt::Result {
 }
 
 fn by_kind(kinds: &ByKind) -> [(&'static str, u64); 3] {
-    [("get", kinds.get.load(Relaxed)), ("set", kinds.set.load(Relaxed)), ("delete", kinds.delete.load(Relaxed))]
+    [
+        ("get", kinds.get.load(Relaxed)),
+        ("set", kinds.set.load(Relaxed)),
+        ("delete", kinds.delete.load(Relaxed)),
+    ]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what Prometheus stores is a float anyway")]
@@ -109,24 +118,44 @@ fn queues(encoder: &mut DescriptorEncoder<'_>, rows: &[Row], now_ms: u64) -> fmt
     let bytes = |row: &Row| row.queue.as_ref().map(|queue| queue.bytes as f64);
     per_node(encoder, ("queue_pending_bytes", "Size of the updates that wait for the node"), rows, bytes)?;
     let oldest = |row: &Row| row.queue.as_ref().map(|queue| oldest_seconds(queue, now_ms));
-    per_node(encoder, ("queue_oldest_seconds", "Age of the oldest update that waits for the node"), rows, oldest)?;
+    per_node(
+        encoder,
+        ("queue_oldest_seconds", "Age of the oldest update that waits for the node"),
+        rows,
+        oldest,
+    )?;
     let waiting = |row: &Row| row.queue.as_ref().map(|_| f64::from(u8::from(row.entry.live.is_waiting())));
     per_node(encoder, ("queue_waiting", "Whether the queue waits for the node to be well"), rows, waiting)
 }
 
 fn log(encoder: &mut DescriptorEncoder<'_>, usage: &Usage) -> fmt::Result {
-    single(encoder, "log_pending_bytes", "Bytes of the log that a node still needs, each counted once", usage.pending_bytes)?;
+    single(
+        encoder,
+        "log_pending_bytes",
+        "Bytes of the log that a node still needs, each counted once",
+        usage.pending_bytes,
+    )?;
     single(encoder, "log_disk_bytes", "Bytes of the log on disk", usage.disk_bytes)?;
     single(encoder, "log_segments", "Files that hold updates", usage.segments)?;
     single(encoder, "log_keys", "Idempotency keys remembered", usage.keys)?;
-    single(encoder, "log_dead_letters", "Updates that were given up on a node and are kept", usage.dead_letters)?;
+    single(
+        encoder,
+        "log_dead_letters",
+        "Updates that were given up on a node and are kept",
+        usage.dead_letters,
+    )?;
     let counters = [
         ("log_appends", "Updates appended", usage.appends),
         ("log_commits", "Commits made durable, one for many appends", usage.commits),
         ("log_refused", "Appends refused because the log was full or the disk failed", usage.refused),
     ];
     for (name, help, count) in counters {
-        ConstCounter::new(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        ConstCounter::new(count).encode(encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            MetricType::Counter,
+        )?)?;
     }
     Ok(())
 }
@@ -149,10 +178,21 @@ mod tests {
     impl Collector for Fixed {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
             let row = |port: u16, active| {
-                let node = Node { id: format!("h:{port}").parse().unwrap(), priority: Priority(0), active, maintenance: false };
+                let node = Node {
+                    id: format!("h:{port}").parse().unwrap(),
+                    priority: Priority(0),
+                    active,
+                    maintenance: false,
+                };
                 let live = Live::new(node.id.clone(), std::time::Instant::now());
                 live.answered(Kind::Get, http::StatusCode::OK);
-                let queue = Queue { cursor: Cursor::new(Sequence(1)), pending: 2, deletes: 0, bytes: 9, oldest_ms: Some(1_000) };
+                let queue = Queue {
+                    cursor: Cursor::new(Sequence(1)),
+                    pending: 2,
+                    deletes: 0,
+                    bytes: 9,
+                    oldest_ms: Some(1_000),
+                };
                 Row { entry: Entry { node, live: Arc::new(live) }, queue: active.then_some(queue) }
             };
             let rows = [row(1, true), row(2, false)];
@@ -179,7 +219,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line} in {text}");
         }
-        assert!(!text.contains("node_up{node=\"h:2\"}") && !text.contains("queue_pending_updates{node=\"h:2\"}"));
+        assert!(
+            !text.contains("node_up{node=\"h:2\"}") && !text.contains("queue_pending_updates{node=\"h:2\"}")
+        );
         // Not known yet where the node stands.
         assert!(!text.contains("node_lag_seconds{"));
     }

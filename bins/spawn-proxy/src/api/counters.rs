@@ -27,7 +27,11 @@ struct Kinds {
 
 impl From<&ByKind> for Kinds {
     fn from(kinds: &ByKind) -> Self {
-        Self { get: kinds.get.load(Relaxed), set: kinds.set.load(Relaxed), delete: kinds.delete.load(Relaxed) }
+        Self {
+            get: kinds.get.load(Relaxed),
+            set: kinds.set.load(Relaxed),
+            delete: kinds.delete.load(Relaxed),
+        }
     }
 }
 
@@ -45,7 +49,9 @@ impl Counters {
 
 /// A map by node.
 pub(super) fn json(nodes: &[(NodeId, Counters)]) -> Value {
-    let entry = |(id, counters): &(NodeId, Counters)| (id.to_string(), serde_json::to_value(counters).unwrap_or_default());
+    let entry = |(id, counters): &(NodeId, Counters)| {
+        (id.to_string(), serde_json::to_value(counters).unwrap_or_default())
+    };
     Value::Object(nodes.iter().map(entry).collect::<Map<_, _>>())
 }
 
@@ -58,7 +64,8 @@ pub(super) fn table(nodes: &[(NodeId, Counters)]) -> String {
     for (id, counters) in nodes {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n{id}\n{:10}{:>15}{:>15}{:>15}\n", "", "GET", "SET", "DELETE");
-        let rows = [("SUCCESS", counters.success), ("FAILURE", counters.failure), ("QUEUED", counters.queued)];
+        let rows =
+            [("SUCCESS", counters.success), ("FAILURE", counters.failure), ("QUEUED", counters.queued)];
         for (name, Kinds { get, set, delete }) in rows {
             let _ = writeln!(text, "{name:10}{get:15}{set:15}{delete:15}");
         }
@@ -79,7 +86,8 @@ mod tests {
         live.answered(Kind::Get, StatusCode::NOT_FOUND);
         live.answered(Kind::Set, StatusCode::BAD_GATEWAY);
         live.answered(Kind::Delete, StatusCode::TOO_MANY_REQUESTS);
-        let queue = Queue { cursor: Cursor::new(Sequence(1)), pending: 5, deletes: 2, bytes: 0, oldest_ms: None };
+        let queue =
+            Queue { cursor: Cursor::new(Sequence(1)), pending: 5, deletes: 2, bytes: 0, oldest_ms: None };
         (id, Counters::new(&live, Some(&queue)))
     }
 
@@ -96,7 +104,16 @@ mod tests {
     fn the_table_has_three_rows_of_three_cells() {
         let text = table(&[counters()]);
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[1..], [vec!["h:80"], vec!["GET", "SET", "DELETE"], vec!["SUCCESS", "1", "0", "0"], vec!["FAILURE", "0", "1", "1"], vec!["QUEUED", "0", "3", "2"]]);
+        assert_eq!(
+            rows[1..],
+            [
+                vec!["h:80"],
+                vec!["GET", "SET", "DELETE"],
+                vec!["SUCCESS", "1", "0", "0"],
+                vec!["FAILURE", "0", "1", "1"],
+                vec!["QUEUED", "0", "3", "2"]
+            ]
+        );
         assert_eq!(text.lines().nth(2).map(str::len), text.lines().nth(5).map(str::len));
         assert_eq!(table(&[]), "\n\n\n");
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fault::Fault;
-use super::routes::Query;
+use super::query::Query;
 
 /// An answer before it is written out.
 #[derive(Debug)]
@@ -73,9 +73,8 @@ impl From<Fault> for Reply {
             Fault::Method(route) => Self::new(status, Content::Text("Method Not Allowed\n".to_owned()))
                 .with(header::ALLOW, &route.allow())
                 .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            Fault::Unauthorized(_) => {
-                Self::new(status, Content::Bare(data)).with(header::WWW_AUTHENTICATE, "Bearer realm=\"spawn-proxy\"")
-            }
+            Fault::Unauthorized(_) => Self::new(status, Content::Bare(data))
+                .with(header::WWW_AUTHENTICATE, "Bearer realm=\"spawn-proxy\""),
             Fault::Waiting(_) => Self::new(status, Content::Wrapped(data)),
             Fault::Refused { .. } => {
                 let close = fault.closes();
@@ -226,7 +225,10 @@ mod tests {
     #[test]
     fn keys_stand_in_the_order_that_clients_know() {
         let wrapped = text(Reply::list(vec![1]), PLAIN);
-        assert_eq!(wrapped, r#"{"duration":7656,"took":"7.656µs","data":{"results":[1],"success":true,"total":1}}"#);
+        assert_eq!(
+            wrapped,
+            r#"{"duration":7656,"took":"7.656µs","data":{"results":[1],"success":true,"total":1}}"#
+        );
         let fault = text(Fault::no_record().into(), PLAIN);
         let data = r#"{"error":404,"info":"Please add a record(s) before using","message":"Record(s) not found","success":false}"#;
         assert_eq!(fault, format!(r#"{{"duration":7656,"took":"7.656µs","data":{data}}}"#));
@@ -251,19 +253,26 @@ mod tests {
     #[test]
     fn pretty_indents_by_two() {
         let pretty = text(Reply::list(Vec::<u8>::new()), Style { pretty: true, ..PLAIN });
-        assert!(pretty.starts_with("{\n  \"duration\": 7656,\n  \"took\": \"7.656µs\",\n  \"data\": {\n    \"results\": [],"), "{pretty}");
+        assert!(
+            pretty.starts_with(
+                "{\n  \"duration\": 7656,\n  \"took\": \"7.656µs\",\n  \"data\": {\n    \"results\": [],"
+            ),
+            "{pretty}"
+        );
     }
 
     #[test]
     fn gzip_is_undone_to_the_same_and_head_keeps_the_length() {
         let plain = text(Reply::list(vec!["a"; 100]), PLAIN);
-        let zipped = render(Reply::list(vec!["a"; 100]), Style { gzip: true, ..PLAIN }, Duration::from_nanos(7_656));
+        let zipped =
+            render(Reply::list(vec!["a"; 100]), Style { gzip: true, ..PLAIN }, Duration::from_nanos(7_656));
         assert_eq!(zipped.headers()[header::CONTENT_ENCODING], "gzip");
         assert_eq!(zipped.headers()[header::VARY], "Accept-Encoding");
         let mut unzipped = String::new();
         flate2::read::GzDecoder::new(&body(zipped)[..]).read_to_string(&mut unzipped).unwrap();
         assert_eq!(unzipped, plain);
-        let head = render(Reply::list(vec!["a"; 100]), Style { head: true, ..PLAIN }, Duration::from_nanos(7_656));
+        let head =
+            render(Reply::list(vec!["a"; 100]), Style { head: true, ..PLAIN }, Duration::from_nanos(7_656));
         assert_eq!(head.headers()[header::CONTENT_LENGTH], plain.len().to_string());
         assert!(body(head).is_empty());
     }
@@ -303,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_405_is_text_with_what_is_allowed() {
-        let fault = super::super::routes::Call::parse(&Method::POST, &"/nodes".parse().unwrap()).unwrap_err();
+        let fault = super::super::call::Call::parse(&Method::POST, &"/nodes".parse().unwrap()).unwrap_err();
         let response = render(fault.into(), PLAIN, Duration::ZERO);
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[header::ALLOW], "DELETE, GET, HEAD, OPTIONS, PUT");

@@ -76,7 +76,10 @@ impl Fault {
 
     /// 400 for a text that has to be there.
     pub(super) fn empty(what: &str) -> Self {
-        Self::bad(format!("The parameter '{what}' could not be empty"), "Please apply a non-empty value to the data")
+        Self::bad(
+            format!("The parameter '{what}' could not be empty"),
+            "Please apply a non-empty value to the data",
+        )
     }
 
     /// 400 for a port 0.
@@ -102,8 +105,12 @@ impl Fault {
     /// The update log could not do it.
     pub(super) fn log(error: &LogError) -> Self {
         match error {
-            LogError::Node(id) => Self::no_such(format!("No updates are kept for {id}: it is unknown or inactive")),
-            LogError::Closed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "The update log is closed", "The proxy is ending"),
+            LogError::Node(id) => {
+                Self::no_such(format!("No updates are kept for {id}: it is unknown or inactive"))
+            }
+            LogError::Closed => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The update log is closed", "The proxy is ending")
+            }
             LogError::Disk { .. } | LogError::Damaged { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The update log failed", error.to_string())
             }
@@ -147,7 +154,8 @@ fn error(status: StatusCode, message: &str, info: &str) -> Value {
 
 fn waiting(nodes: &[(NodeId, u64)]) -> Value {
     let total: u64 = nodes.iter().map(|(_, pending)| pending).sum();
-    let list: Vec<Value> = nodes.iter().map(|(id, pending)| json!({ "node": id.as_str(), "pending": pending })).collect();
+    let list: Vec<Value> =
+        nodes.iter().map(|(id, pending)| json!({ "node": id.as_str(), "pending": pending })).collect();
     json!({
         "error": StatusCode::CONFLICT.as_u16(),
         "info": "Wait until they are delivered, set maintenance instead, or repeat the request with ?discard=true to drop them",

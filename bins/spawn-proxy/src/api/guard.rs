@@ -12,14 +12,20 @@ use http::{Response, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::ApiConfig;
+use super::call::Call;
 use super::fault::Fault;
-use super::routes::{Call, Route};
+use super::routes::Route;
 
 /// Whether a call may be made.
 ///
 /// # Errors
 /// Why not, and what would have to be set.
-pub(super) fn check(config: &ApiConfig, call: &Call, headers: &HeaderMap, local: SocketAddr) -> Result<(), Fault> {
+pub(super) fn check(
+    config: &ApiConfig,
+    call: &Call,
+    headers: &HeaderMap,
+    local: SocketAddr,
+) -> Result<(), Fault> {
     if !call.changes() {
         return Ok(());
     }
@@ -37,7 +43,7 @@ pub(super) fn check(config: &ApiConfig, call: &Call, headers: &HeaderMap, local:
         Some(origin) => Err(Fault::new(
             StatusCode::FORBIDDEN,
             "Changes are not allowed from pages of another origin",
-            format!("Set --cors-origin {origin} if they shall be"),
+            format!("The page is of {origin}: --cors-origin names the one origin that is allowed"),
         )),
     }
 }
@@ -46,14 +52,17 @@ fn has_token(config: &ApiConfig, headers: &HeaderMap) -> bool {
     let Some(wanted) = &config.token else { return true };
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (given.next(), given.next()) else { return false };
-    let Some((scheme, token)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else { return false };
+    let Some((scheme, token)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return false;
+    };
     scheme.eq_ignore_ascii_case("bearer") && same(token.trim(), wanted)
 }
 
 /// Compares digests, and all of each: how long it takes says nothing about either text.
 fn same(one: &str, other: &str) -> bool {
     let (one, other) = (Sha256::digest(one), Sha256::digest(other));
-    let difference = one.iter().zip(other).fold(0, |difference, (a, b)| std::hint::black_box(difference | (a ^ b)));
+    let difference =
+        one.iter().zip(other).fold(0, |difference, (a, b)| std::hint::black_box(difference | (a ^ b)));
     difference == 0
 }
 
@@ -98,7 +107,12 @@ impl ApiConfig {
 }
 
 /// Tells a browser which pages may read this answer and, where it asks beforehand, what they may send.
-pub(super) fn add_cors<B>(config: &ApiConfig, asked: &HeaderMap, route: Option<&Route>, response: &mut Response<B>) {
+pub(super) fn add_cors<B>(
+    config: &ApiConfig,
+    asked: &HeaderMap,
+    route: Option<&Route>,
+    response: &mut Response<B>,
+) {
     let Some(allowed) = &config.cors_origin else { return };
     let headers = response.headers_mut();
     if allowed != "*" {
@@ -110,7 +124,8 @@ pub(super) fn add_cors<B>(config: &ApiConfig, asked: &HeaderMap, route: Option<&
     }
     let answer = if allowed == "*" { HeaderValue::from_static("*") } else { origin.clone() };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, answer);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Allow, WWW-Authenticate"));
+    headers
+        .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Allow, WWW-Authenticate"));
     let Some(route) = route else { return };
     let mut tell = |question: HeaderName, answer: HeaderName, value: &str| {
         if let (true, Ok(value)) = (asked.contains_key(question), HeaderValue::from_str(value)) {
@@ -130,7 +145,14 @@ mod tests {
     const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7118);
 
     fn config() -> ApiConfig {
-        ApiConfig { may_change: true, insecure: false, token: None, cors_origin: None, host_name: String::new(), max_body: 1 }
+        ApiConfig {
+            may_change: true,
+            insecure: false,
+            token: None,
+            cors_origin: None,
+            host_name: String::new(),
+            max_body: 1,
+        }
     }
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
@@ -160,7 +182,14 @@ mod tests {
         for value in ["Bearer 0123456789abcdef", "bearer  0123456789abcdef"] {
             assert_eq!(status(&config, &[(header::AUTHORIZATION, value)]), 200, "{value}");
         }
-        for value in ["Bearer 0123456789abcde", "Bearer ", "Bearer", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer x"] {
+        for value in [
+            "Bearer 0123456789abcde",
+            "Bearer ",
+            "Bearer",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer x",
+        ] {
             assert_eq!(status(&config, &[(header::AUTHORIZATION, value)]), 401, "{value}");
         }
         assert_eq!(status(&config, &[]), 401);
@@ -172,7 +201,9 @@ mod tests {
 
     #[test]
     fn pages_of_other_origins_change_nothing() {
-        let from = |config: &ApiConfig, host: &str, origin: &str| status(config, &[(header::HOST, host), (header::ORIGIN, origin)]);
+        let from = |config: &ApiConfig, host: &str, origin: &str| {
+            status(config, &[(header::HOST, host), (header::ORIGIN, origin)])
+        };
         let plain = config();
         for (host, origin) in [
             ("127.0.0.1:7118", "http://127.0.0.1:7118"),
@@ -182,7 +213,13 @@ mod tests {
         ] {
             assert_eq!(from(&plain, host, origin), 200, "{origin}");
         }
-        for origin in ["http://evil.example", "null", "http://127.0.0.1:80", "127.0.0.1:7118", "http://127.0.0.1:7118.evil.example"] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:80",
+            "127.0.0.1:7118",
+            "http://127.0.0.1:7118.evil.example",
+        ] {
             assert_eq!(from(&plain, "127.0.0.1:7118", origin), 403, "{origin}");
         }
         // A name that was made to point here.
@@ -192,13 +229,18 @@ mod tests {
         let named = ApiConfig { cors_origin: Some("https://panel.example/".into()), ..config() };
         assert_eq!(from(&named, "127.0.0.1:7118", "https://panel.example"), 200);
         assert_eq!(from(&named, "127.0.0.1:7118", "https://panel.example.evil"), 403);
-        assert_eq!(from(&ApiConfig { cors_origin: Some("*".into()), ..config() }, "127.0.0.1:7118", "null"), 200);
+        assert_eq!(
+            from(&ApiConfig { cors_origin: Some("*".into()), ..config() }, "127.0.0.1:7118", "null"),
+            200
+        );
     }
 
     fn cors(allowed: Option<&str>, pairs: &[(HeaderName, &str)], target: &str) -> HeaderMap {
         let config = ApiConfig { cors_origin: allowed.map(Into::into), ..config() };
         let mut response = Response::new(());
-        let Ok(Call::Options(route)) = Call::parse(&http::Method::OPTIONS, &target.parse().unwrap()) else { panic!() };
+        let Ok(Call::Options(route)) = Call::parse(&http::Method::OPTIONS, &target.parse().unwrap()) else {
+            panic!()
+        };
         add_cors(&config, &headers(pairs), Some(route), &mut response);
         response.headers().clone()
     }

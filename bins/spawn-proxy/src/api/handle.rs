@@ -10,12 +10,12 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use update_log::Filter;
 
+use super::call::{Call, Select};
 use super::collector::unix_ms;
 use super::counters::{self, Counters};
 use super::envelope::{Content, Reply, listed};
 use super::fault::Fault;
 use super::plan::{self, Plan};
-use super::routes::{Call, Select};
 use super::views::{DeadLetterView, QueueView, UpdateView};
 use super::{Api, help, info, patch};
 use crate::nodes::store::Record;
@@ -48,7 +48,9 @@ pub(super) async fn handle(api: &Api, call: Call, body: &[u8], discard: bool) ->
             let items = patch::many(body)?;
             change(shared, move |nodes| Ok(plan::put_all(nodes, &items, discard))).await?
         }
-        Call::DeleteNodes(select) => change(shared, move |nodes| plan::delete(nodes, &select, discard)).await?,
+        Call::DeleteNodes(select) => {
+            change(shared, move |nodes| plan::delete(nodes, &select, discard)).await?
+        }
         Call::Queues => Reply::list(queues(shared)),
         Call::DiscardQueue(id) => discard_queue(shared, id).await?,
         Call::Updates(filter) => updates(shared, filter).await?,
@@ -71,7 +73,8 @@ fn in_order<'a>(shared: &Shared, table: &'a Table) -> Vec<&'a Entry> {
 
 fn nodes(shared: &Shared, select: &Select) -> Result<Reply, Fault> {
     let table = shared.nodes.table();
-    let chosen = in_order(shared, &table).into_iter().map(|entry| &entry.node).filter(|node| select.takes(&node.id));
+    let chosen =
+        in_order(shared, &table).into_iter().map(|entry| &entry.node).filter(|node| select.takes(&node.id));
     let records: Vec<Record> = chosen.map(Record::from).collect();
     if records.is_empty() && *select != Select::All {
         return Err(Fault::no_record());
@@ -138,15 +141,16 @@ fn queues(shared: &Shared) -> Vec<QueueView> {
     let (table, now_ms) = (shared.nodes.table(), unix_ms(SystemTime::now()));
     let view = |entry: &Entry| {
         let queue = shared.log.queue(&entry.node.id)?;
-        Some(QueueView::new(&entry.node.id, &queue, state(entry), entry.live.queue_error(), now_ms))
+        let state = state(entry, queue.pending);
+        Some(QueueView::new(&entry.node.id, &queue, state, entry.live.queue_error(), now_ms))
     };
     in_order(shared, &table).into_iter().filter_map(view).collect()
 }
 
-fn state(entry: &Entry) -> QueueState {
+fn state(entry: &Entry, pending: u64) -> QueueState {
     if entry.node.maintenance {
         QueueState::Maintenance
-    } else if entry.live.is_waiting() {
+    } else if !entry.live.is_healthy() || (entry.live.is_waiting() && pending > 0) {
         QueueState::Waiting
     } else {
         QueueState::Flowing
@@ -167,6 +171,7 @@ async fn updates(shared: &Shared, filter: Filter) -> Result<Reply, Fault> {
 
 async fn update(shared: &Shared, sequence: Sequence) -> Result<Reply, Fault> {
     let found = shared.log.status(sequence).await.map_err(|error| Fault::log(&error))?;
-    let status = found.ok_or_else(|| Fault::no_such(format!("The log does not hold update {sequence}, or no longer")))?;
+    let status = found
+        .ok_or_else(|| Fault::no_such(format!("The log does not hold update {sequence}, or no longer")))?;
     Ok(Reply::list(vec![UpdateView::from(status)]))
 }

@@ -66,7 +66,13 @@ mod tests {
             }
         }
         let delete = text(Section::NodesBy("DELETE"));
-        assert!(delete.contains("DELETE  /nodes/:host/:port") && !delete.contains("\nGET ") && !delete.contains("/queues"));
-        assert!(text(Section::Nodes).contains("\nPUT     /nodes ") && !text(Section::Nodes).contains("/updates"));
+        assert!(
+            delete.contains("DELETE  /nodes/:host/:port")
+                && !delete.contains("\nGET ")
+                && !delete.contains("/queues")
+        );
+        assert!(
+            text(Section::Nodes).contains("\nPUT     /nodes ") && !text(Section::Nodes).contains("/updates")
+        );
     }
 }

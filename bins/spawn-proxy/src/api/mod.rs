@@ -1,10 +1,11 @@
 //! The management API: nodes are read and changed, queues and updates are looked at.
 //!
-//! A request goes through these steps, all but the last two pure: [`routes`] tells what is asked for, [`guard`] whether
+//! A request goes through these steps, all but the last two pure: [`call`] tells what is asked for, [`guard`] whether
 //! it may be, [`body`] and [`patch`] read what is to change, [`plan`] works the change out, the nodes
 //! apply it, and [`envelope`] writes the answer.
 
 mod body;
+mod call;
 mod collector;
 mod counters;
 mod envelope;
@@ -15,6 +16,7 @@ mod help;
 mod info;
 mod patch;
 mod plan;
+mod query;
 mod routes;
 mod views;
 
@@ -29,9 +31,10 @@ use hyper::body::Incoming;
 
 use crate::config::Config;
 use crate::shared::Shared;
+use call::Call;
 use envelope::{Reply, Style};
 use fault::Fault;
-use routes::Call;
+use query::Query;
 
 pub use collector::collector;
 
@@ -80,11 +83,16 @@ impl ApiConfig {
 
 /// Whether this module answers a request for `/metrics`: it knows the formats that a query names.
 pub fn is_own_metrics(uri: &Uri) -> bool {
-    uri.path() == "/metrics" && routes::Query::of(uri).get("format").is_some()
+    uri.path() == "/metrics" && Query::of(uri).get("format").is_some()
 }
 
 /// Answers one request that came from `peer` to `local`.
-pub async fn answer(api: &Api, request: Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Response<Full<Bytes>> {
+pub async fn answer(
+    api: &Api,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Response<Full<Bytes>> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let style = Style::of(&head.method, &head.uri, &head.headers);
@@ -94,7 +102,7 @@ pub async fn answer(api: &Api, request: Request<Incoming>, peer: SocketAddr, loc
         Ok(call) => (None, call.changes()),
         Err(_) => (None, false),
     };
-    let discard = routes::Query::of(&head.uri).on("discard");
+    let discard = Query::of(&head.uri).on("discard");
     let reply = async {
         let call = call?;
         guard::check(&api.config, &call, &head.headers, local)?;

@@ -40,7 +40,9 @@ pub(super) fn many(body: &[u8]) -> Result<Vec<(NodeId, Patch)>, Fault> {
     let items = match json(body)? {
         Value::Null => Vec::new(),
         Value::Array(items) => items,
-        other => return Err(Fault::body(format!("The body is {}: send a JSON array of objects", kind(&other)))),
+        other => {
+            return Err(Fault::body(format!("The body is {}: send a JSON array of objects", kind(&other))));
+        }
     };
     items.iter().enumerate().map(|(place, item)| identified(item, place)).collect()
 }
@@ -65,7 +67,8 @@ fn json(body: &[u8]) -> Result<Value, Fault> {
 }
 
 fn patch(map: &Map<String, Value>, place: &str) -> Result<Patch, Fault> {
-    let wrong = |key: &str, value: &Value, want: &str| Fault::body(format!("{place}'{key}' is {value}: use {want}"));
+    let wrong =
+        |key: &str, value: &Value, want: &str| Fault::body(format!("{place}'{key}' is {value}: use {want}"));
     let mut patch = Patch::default();
     for (key, value) in map {
         // `null` leaves a key as it is; keys were never told apart by case.
@@ -79,7 +82,8 @@ fn patch(map: &Map<String, Value>, place: &str) -> Result<Patch, Fault> {
                 patch.port = Some(port.ok_or_else(|| wrong("port", value, "a number from 1 to 65535"))?);
             }
             ("priority", _) => {
-                patch.priority = Some(value.as_i64().ok_or_else(|| wrong("priority", value, "a whole number"))?);
+                patch.priority =
+                    Some(value.as_i64().ok_or_else(|| wrong("priority", value, "a whole number"))?);
             }
             ("active", Value::Bool(active)) => patch.active = Some(*active),
             ("maintenance", Value::Bool(maintenance)) => patch.maintenance = Some(*maintenance),
@@ -108,7 +112,11 @@ mod tests {
 
     fn told(fault: Fault) -> (u16, String, String) {
         let data = fault.data();
-        (fault.status().as_u16(), data["message"].as_str().unwrap().into(), data["info"].as_str().unwrap().into())
+        (
+            fault.status().as_u16(),
+            data["message"].as_str().unwrap().into(),
+            data["info"].as_str().unwrap().into(),
+        )
     }
 
     #[test]
@@ -157,13 +165,21 @@ mod tests {
     fn items_of_an_array_say_which_node_they_are_for() {
         let items = many(br#"[{"host":"::1","port":80},{"host":"h","port":81,"priority":2}]"#).unwrap();
         assert_eq!(items.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["[::1]:80", "h:81"]);
-        let without: [&[u8]; 4] = [br#"[{"port":80}]"#, br#"[{"host":"h"}]"#, br#"[{"host":"","port":80}]"#, br#"[{"host":"h","port":0}]"#];
+        let without: [&[u8]; 4] = [
+            br#"[{"port":80}]"#,
+            br#"[{"host":"h"}]"#,
+            br#"[{"host":"","port":80}]"#,
+            br#"[{"host":"h","port":0}]"#,
+        ];
         for body in without {
             let (status, message, _) = told(many(body).unwrap_err());
             assert_eq!((status, message.as_str()), (400, "The parameter 'host/port' could not be empty"));
         }
         let (_, message, info) = told(many(br#"[{"host":"ho st","port":80}]"#).unwrap_err());
-        assert_eq!((message.as_str(), info.as_str()), ("Could not recognize ho st parameter", "ho st parameter is not alpha-numeric"));
+        assert_eq!(
+            (message.as_str(), info.as_str()),
+            ("Could not recognize ho st parameter", "ho st parameter is not alpha-numeric")
+        );
         let wrong: [&[u8]; 4] = [b"{}", b"[1]", b"[null]", br#"[{"host":"h","port":70000}]"#];
         for body in wrong {
             assert_eq!(told(many(body).unwrap_err()).1, "Could not recognize parameters");

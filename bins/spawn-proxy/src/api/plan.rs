@@ -3,9 +3,9 @@
 use common::node::{Node, NodeId, Priority};
 use http::StatusCode;
 
+use super::call::Select;
 use super::fault::Fault;
 use super::patch::Patch;
-use super::routes::Select;
 use crate::nodes::Change;
 
 /// A change, and what is said when it was made.
@@ -36,7 +36,8 @@ pub(super) fn put(nodes: &[Node], id: &NodeId, patch: &Patch, discard: bool) -> 
     let before = after[place].clone();
     let node = Node { id: renamed(id, patch)?, ..patched(&before, patch) };
     after[place] = node.clone();
-    let mut plan = Plan { status: StatusCode::ACCEPTED, ends_queue: before.active && !node.active, ..Plan::default() };
+    let mut plan =
+        Plan { status: StatusCode::ACCEPTED, ends_queue: before.active && !node.active, ..Plan::default() };
     if node.id != *id {
         // Whoever had the new name is replaced.
         plan.ends_queue |= nodes.iter().any(|other| other.id == node.id && other.active);
@@ -66,7 +67,12 @@ pub(super) fn put_all(nodes: &[Node], items: &[(NodeId, Patch)], discard: bool) 
             echo.extend(after.iter().find(|node| node.id == *id).cloned());
         }
     }
-    Plan { change: Change { nodes: after, discard, ..Change::default() }, echo, status: StatusCode::ACCEPTED, ends_queue }
+    Plan {
+        change: Change { nodes: after, discard, ..Change::default() },
+        echo,
+        status: StatusCode::ACCEPTED,
+        ends_queue,
+    }
 }
 
 /// Removes nodes.
@@ -74,7 +80,8 @@ pub(super) fn put_all(nodes: &[Node], items: &[(NodeId, Patch)], discard: bool) 
 /// # Errors
 /// When none is meant, unless all are.
 pub(super) fn delete(nodes: &[Node], select: &Select, discard: bool) -> Result<Plan, Fault> {
-    let (gone, after): (Vec<Node>, Vec<Node>) = nodes.iter().cloned().partition(|node| select.takes(&node.id));
+    let (gone, after): (Vec<Node>, Vec<Node>) =
+        nodes.iter().cloned().partition(|node| select.takes(&node.id));
     if gone.is_empty() && *select != Select::All {
         return Err(Fault::no_record());
     }
@@ -138,10 +145,17 @@ mod tests {
     fn a_known_node_keeps_what_was_not_said() {
         let nodes = [node(1, 7, true, false)];
         let plan = put(&nodes, &id(1), &Patch { maintenance: Some(true), ..Patch::default() }, true).unwrap();
-        assert_eq!((plan.status, plan.echo.as_slice()), (StatusCode::ACCEPTED, &[node(1, 7, true, true)][..]));
+        assert_eq!(
+            (plan.status, plan.echo.as_slice()),
+            (StatusCode::ACCEPTED, &[node(1, 7, true, true)][..])
+        );
         assert!(!plan.ends_queue && plan.change.discard);
         assert_eq!(put(&nodes, &id(1), &Patch::default(), false).unwrap().change.nodes, nodes);
-        assert!(put(&nodes, &id(1), &Patch { active: Some(false), ..Patch::default() }, false).unwrap().ends_queue);
+        assert!(
+            put(&nodes, &id(1), &Patch { active: Some(false), ..Patch::default() }, false)
+                .unwrap()
+                .ends_queue
+        );
     }
 
     #[test]
@@ -164,8 +178,14 @@ mod tests {
             (fault.status().as_u16(), fault.data()["message"].as_str().unwrap().to_owned())
         };
         assert_eq!(message(&named(Some(""), None)), (400, "The parameter 'host' could not be empty".into()));
-        assert_eq!(message(&named(None, Some(0))), (400, "The parameter 'port' could not be zero value".into()));
-        assert_eq!(message(&named(Some("bad host"), None)), (400, "Could not recognize bad host parameter".into()));
+        assert_eq!(
+            message(&named(None, Some(0))),
+            (400, "The parameter 'port' could not be zero value".into())
+        );
+        assert_eq!(
+            message(&named(Some("bad host"), None)),
+            (400, "Could not recognize bad host parameter".into())
+        );
     }
 
     #[test]
@@ -182,9 +202,11 @@ mod tests {
 
     fn any_patch() -> impl Strategy<Value = (NodeId, Patch)> {
         let flags = (any::<Option<bool>>(), any::<Option<bool>>());
-        (1u16..6, proptest::option::of(-3i64..4), flags).prop_map(|(port, priority, (active, maintenance))| {
-            (id(port), Patch { host: Some("h".into()), port: Some(port), priority, active, maintenance })
-        })
+        (1u16..6, proptest::option::of(-3i64..4), flags).prop_map(
+            |(port, priority, (active, maintenance))| {
+                (id(port), Patch { host: Some("h".into()), port: Some(port), priority, active, maintenance })
+            },
+        )
     }
 
     proptest! {

@@ -21,7 +21,13 @@ pub(super) struct QueueView {
 
 impl QueueView {
     /// Of a node, at a time in milliseconds since the Unix epoch.
-    pub(super) fn new(id: &NodeId, queue: &Queue, state: QueueState, last_error: Option<String>, now_ms: u64) -> Self {
+    pub(super) fn new(
+        id: &NodeId,
+        queue: &Queue,
+        state: QueueState,
+        last_error: Option<String>,
+        now_ms: u64,
+    ) -> Self {
         Self {
             node: id.to_string(),
             state: state.as_str(),
@@ -130,7 +136,13 @@ mod tests {
 
     #[test]
     fn a_queue_says_how_far_it_is_and_how_old() {
-        let queue = Queue { cursor: Cursor::new(Sequence(8)), pending: 2, deletes: 1, bytes: 30, oldest_ms: Some(1_000) };
+        let queue = Queue {
+            cursor: Cursor::new(Sequence(8)),
+            pending: 2,
+            deletes: 1,
+            bytes: 30,
+            oldest_ms: Some(1_000),
+        };
         let view = QueueView::new(&id(), &queue, QueueState::Waiting, Some("refused".into()), 3_500);
         let text = serde_json::to_string(&view).unwrap();
         let want = r#"{"node":"[::1]:80","state":"waiting","pending":2,"bytes":30,"oldest_seconds":2.5,"cursor":7,"last_error":"refused"}"#;
@@ -141,7 +153,8 @@ mod tests {
 
     #[test]
     fn an_update_says_what_each_node_did() {
-        let progress = Progress { state: DeliveryState::Delivered, attempts: 2, status: 201, ..Progress::default() };
+        let progress =
+            Progress { state: DeliveryState::Delivered, attempts: 2, status: 201, ..Progress::default() };
         let status = Status {
             sequence: Sequence(3),
             id: "k".into(),
@@ -149,7 +162,10 @@ mod tests {
             target: "/a?b=c".into(),
             bytes: 5,
             received_ms: 1_700_000_000_120,
-            nodes: vec![(id(), progress, None), ("h:1".parse().unwrap(), Progress::default(), Some("refused".into()))],
+            nodes: vec![
+                (id(), progress, None),
+                ("h:1".parse().unwrap(), Progress::default(), Some("refused".into())),
+            ],
         };
         let want = concat!(
             r#"{"sequence":3,"id":"k","method":"POST","path":"/a?b=c","bytes":5,"received":"2023-11-14T22:13:20.120Z","#,

@@ -157,6 +157,8 @@ impl Deliverer {
                 return true;
             }
             self.resting_since = None;
+            self.schedule = Schedule::new(bounds(&self.worker).0);
+            self.window.clear();
             self.read_from = Sequence::FIRST;
         }
         while self.schedule.len() < WINDOW && *self.tail.borrow_and_update() > self.read_from {
@@ -191,6 +193,7 @@ impl Deliverer {
     fn rest(&mut self) -> bool {
         if self.resting_since.is_none() {
             self.resting_since = Some(self.schedule.oldest().map_or_else(Instant::now, |age| self.epoch + age));
+            self.read_from = self.schedule.first().unwrap_or(self.read_from);
             let kept = self.schedule.forget_waiting();
             self.window.retain(|sequence, _| kept.contains(sequence));
         }
@@ -263,7 +266,7 @@ impl Deliverer {
     fn publish(&self, order: Order) {
         let oldest = match self.resting_since {
             None => self.schedule.oldest().map(|age| self.epoch + age),
-            Some(since) => (order == Order::Rest && *self.tail.borrow() > self.read_from).then_some(since),
+            Some(since) => (order != Order::Stop && *self.tail.borrow() > self.read_from).then_some(since),
         };
         let applied_before = self.schedule.first().unwrap_or(self.read_from);
         self.live.set_position(oldest, applied_before.0);

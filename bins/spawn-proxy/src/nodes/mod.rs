@@ -41,6 +41,16 @@ struct Editor {
     state: Arc<StateDir>,
 }
 
+impl Editor {
+    /// Writes the nodes to the data directory.
+    async fn keep(&mut self, stored: Stored) -> std::io::Result<()> {
+        let (state, content) = (self.state.clone(), stored.to_json());
+        tokio::task::spawn_blocking(move || state.write_atomic(store::FILE, &content)).await.map_err(std::io::Error::other)??;
+        self.stored = stored;
+        Ok(())
+    }
+}
+
 /// A change to make: the nodes afterwards, and which of them only changed their address.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
@@ -89,39 +99,45 @@ impl Nodes {
     }
 
     /// Brings in the configured nodes, at start and at each reload: what the API changed wins. A node that left
-    /// the configuration while updates wait for it is set to maintenance rather than dropped.
+    /// the configuration while updates wait for it is set to maintenance rather than dropped. So is one whose
+    /// removal was cut short: nobody has been told that it was removed.
     ///
     /// # Errors
     /// When the log or the disk refuses; what was in force stays.
     pub async fn load(&self, configured: &[Node]) -> Result<(), ChangeError<std::convert::Infallible>> {
         let mut editor = self.editor.lock().await;
         let mut nodes = editor.stored.merge(configured);
-        for current in &editor.stored.nodes {
-            let gone = !nodes.iter().any(|node| node.id == current.id && node.active);
-            let pending = self.log.queue(&current.id).map_or(0, |queue| queue.pending);
-            if gone && pending > 0 {
-                tracing::error!(node = %current.id, pending, "node left the configuration while updates wait for it: kept in maintenance; DELETE it with discard=true to drop them");
-                nodes.retain(|node| node.id != current.id);
-                nodes.push(Node { active: true, maintenance: true, ..current.clone() });
+        let renamed = editor.stored.renamed.clone();
+        for id in self.log.nodes() {
+            let stays = nodes.iter().any(|node| node.id == id && node.active) || renamed.iter().any(|(old, _)| *old == id);
+            let pending = self.log.queue(&id).map_or(0, |queue| queue.pending);
+            if !stays && pending > 0 {
+                tracing::error!(node = %id, pending, "node left the configuration while updates wait for it: kept in maintenance; DELETE it with discard=true to drop them");
+                let known = editor.stored.nodes.iter().find(|node| node.id == id);
+                let priority = known.map(|node| node.priority).unwrap_or_default();
+                nodes.retain(|node| node.id != id);
+                nodes.push(Node { id, priority, active: true, maintenance: true });
             }
         }
-        editor.stored.configured = configured.to_vec();
-        self.apply(&mut editor, Change { nodes, ..Change::default() }).await.map(drop)
+        let change = Change { nodes, renamed, discard: false };
+        self.apply(&mut editor, change, configured.to_vec()).await.map(drop)
     }
 
     /// Makes a change that `plan` derives from the nodes as they are. Applied, and on disk, when it returns.
     ///
     /// # Errors
-    /// [`ChangeError`]; then nothing was changed.
+    /// [`ChangeError`]; then nothing was changed, but for nodes whose queues had ended before something failed.
     pub async fn change<E>(&self, plan: impl FnOnce(&[Node]) -> Result<Change, E>) -> Result<Changed, ChangeError<E>> {
         let mut editor = self.editor.lock().await;
         let change = plan(&self.table.load().nodes()).map_err(ChangeError::Refused)?;
-        self.apply(&mut editor, change).await
+        let configured = editor.stored.configured.clone();
+        self.apply(&mut editor, change, configured).await
     }
 
-    async fn apply<E>(&self, editor: &mut Editor, change: Change) -> Result<Changed, ChangeError<E>> {
-        let subscribed = self.log.nodes();
-        let steps = plan::steps(&subscribed, &change);
+    /// The file first, then the log: a full disk stops a change before it has begun, and what a crash leaves undone
+    /// in the log is done by the next [`load`](Self::load).
+    async fn apply<E>(&self, editor: &mut Editor, change: Change, configured: Vec<Node>) -> Result<Changed, ChangeError<E>> {
+        let steps = plan::steps(&self.log.nodes(), &change);
         let waiting: Vec<(NodeId, u64)> = plan::leaving(&steps)
             .filter_map(|id| Some((id.clone(), self.log.queue(id)?.pending)))
             .filter(|(_, pending)| *pending > 0)
@@ -129,31 +145,68 @@ impl Nodes {
         if !waiting.is_empty() && !change.discard {
             return Err(ChangeError::WouldDiscard(waiting));
         }
+        let before = editor.stored.clone();
+        let nodes = change.nodes.clone();
+        let stored = Stored { configured, nodes, renamed: plan::renames(&steps) };
+        if let Err(error) = editor.keep(stored).await {
+            // It may have been written and then not made durable.
+            let _ = editor.keep(before).await;
+            return Err(ChangeError::Store(error));
+        }
         let mut changed = Changed::default();
-        for step in &steps {
-            match step {
-                Step::Subscribe(id) => self.log.subscribe(id).await?,
-                Step::Rename(old, new) => self.log.rename(old, new).await?,
-                Step::Unsubscribe(id) => match self.log.unsubscribe(id, change.discard).await {
-                    Ok(discarded) => changed.discarded += discarded,
-                    Err(UnsubscribeError::Pending(pending)) => {
-                        return Err(ChangeError::WouldDiscard(vec![(id.clone(), pending)]));
-                    }
-                    Err(UnsubscribeError::Log(error)) => return Err(error.into()),
-                },
+        for (done, step) in steps.iter().enumerate() {
+            match self.follow(step, change.discard).await {
+                Ok(discarded) => changed.discarded += discarded,
+                Err(error) => {
+                    self.take_back(editor, before, &change.nodes, &steps[..done]).await;
+                    return Err(error);
+                }
             }
         }
-        self.keep(editor, &change.nodes).await.map_err(ChangeError::Store)?;
         self.install(editor, change.nodes);
+        // Where a node took another's place, the queue under that address is not the one that was read.
+        change.renamed.iter().for_each(|(_, new)| editor.fleet.refresh(new));
         Ok(changed)
     }
 
-    async fn keep(&self, editor: &mut Editor, nodes: &[Node]) -> std::io::Result<()> {
-        let stored = Stored { nodes: nodes.to_vec(), ..editor.stored.clone() };
-        let (state, content) = (editor.state.clone(), stored.to_json());
-        tokio::task::spawn_blocking(move || state.write_atomic(store::FILE, &content)).await.map_err(std::io::Error::other)??;
-        editor.stored = stored;
-        Ok(())
+    /// Has the log make one step; how many updates that dropped.
+    async fn follow<E>(&self, step: &Step, discard: bool) -> Result<u64, ChangeError<E>> {
+        match step {
+            Step::Subscribe(id) => self.log.subscribe(id).await?,
+            Step::Rename(old, new) => self.log.rename(old, new).await?,
+            Step::Unsubscribe(id) => {
+                return self.log.unsubscribe(id, discard).await.map_err(|error| match error {
+                    UnsubscribeError::Pending(pending) => ChangeError::WouldDiscard(vec![(id.clone(), pending)]),
+                    UnsubscribeError::Log(error) => error.into(),
+                });
+            }
+        }
+        Ok(0)
+    }
+
+    /// Undoes a change that the log could follow only so far. A queue that has ended cannot be taken back without a
+    /// gap, so its node stays as it was wanted.
+    async fn take_back(&self, editor: &mut Editor, before: Stored, wanted: &[Node], done: &[Step]) {
+        for step in done.iter().rev() {
+            let undone = match step {
+                Step::Unsubscribe(_) => Ok(()),
+                Step::Rename(old, new) => self.log.rename(new, old).await,
+                // Nobody was told of this queue: what came meanwhile is for no one.
+                Step::Subscribe(id) => match self.log.unsubscribe(id, true).await {
+                    Err(UnsubscribeError::Log(error)) => Err(error),
+                    Ok(_) | Err(UnsubscribeError::Pending(_)) => Ok(()),
+                },
+            };
+            if let Err(error) = undone {
+                tracing::error!(%error, ?step, "a change failed, and this part of it cannot be undone until the next start");
+            }
+        }
+        let ended: Vec<&NodeId> = plan::leaving(done).collect();
+        let nodes = plan::after_failure(&before.nodes, wanted, &ended);
+        if let Err(error) = editor.keep(Stored { nodes: nodes.clone(), ..before }).await {
+            tracing::error!(%error, "a change failed, and the nodes as they were cannot be written");
+        }
+        self.install(editor, nodes);
     }
 
     /// Swaps the table, then starts and stops tasks: nobody is sent to a node that is no longer in it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use common::node::NodeId;
+use common::node::{Node, NodeId};
 
 use super::Change;
 
@@ -50,10 +50,31 @@ pub fn leaving(steps: &[Step]) -> impl Iterator<Item = &NodeId> {
     })
 }
 
+/// The queues that are handed over.
+pub fn renames(steps: &[Step]) -> Vec<(NodeId, NodeId)> {
+    let pair = |step: &Step| match step {
+        Step::Rename(old, new) => Some((old.clone(), new.clone())),
+        Step::Unsubscribe(_) | Step::Subscribe(_) => None,
+    };
+    steps.iter().filter_map(pair).collect()
+}
+
+/// The nodes after a change failed half-way: as `before`, but for those whose queues have ended.
+/// They are as was wanted of them, for they may have missed updates since.
+pub fn after_failure(before: &[Node], wanted: &[Node], ended: &[&NodeId]) -> Vec<Node> {
+    let left = |node: &Node| {
+        if !ended.contains(&&node.id) {
+            return Some(node.clone());
+        }
+        wanted.iter().find(|other| other.id == node.id && !other.active).cloned()
+    };
+    before.iter().filter_map(left).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::node::{Node, Priority};
+    use common::node::Priority;
 
     fn id(port: u16) -> NodeId {
         NodeId::new("h", port).unwrap()
@@ -85,5 +106,16 @@ mod tests {
     fn renaming_an_inactive_node_or_renaming_while_deactivating_moves_no_queue() {
         assert_eq!(steps(&[], &change(&[(2, true)], &[(1, 2)])), [Step::Subscribe(id(2))]);
         assert_eq!(steps(&[id(1)], &change(&[(2, false)], &[(1, 2)])), [Step::Unsubscribe(id(1))]);
+    }
+
+    #[test]
+    fn a_node_whose_queue_has_ended_is_not_taken_back() {
+        let before = change(&[(1, true), (2, true), (3, true)], &[]).nodes;
+        let wanted = change(&[(1, false)], &[]).nodes;
+        let left = after_failure(&before, &wanted, &[&id(1), &id(2)]);
+        assert_eq!(left, change(&[(1, false), (3, true)], &[]).nodes);
+        // The address that a rename would have taken: who had it is gone, the renamed one is where it was.
+        let wanted = change(&[(2, true)], &[(1, 2)]).nodes;
+        assert_eq!(after_failure(&before[..2], &wanted, &[&id(2)]), before[..1]);
     }
 }

@@ -53,19 +53,24 @@ pub struct Stored {
     pub configured: Vec<Node>,
     /// What was in force.
     pub nodes: Vec<Node>,
+    /// Old and new identity of nodes whose queue the log may still have to hand over.
+    pub renamed: Vec<(NodeId, NodeId)>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Document {
     configured: Vec<Record>,
     nodes: Vec<Record>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    renamed: Vec<(String, String)>,
 }
 
 impl Stored {
     /// As the file's content.
     pub fn to_json(&self) -> Vec<u8> {
         let records = |nodes: &[Node]| nodes.iter().map(Record::from).collect();
-        let document = Document { configured: records(&self.configured), nodes: records(&self.nodes) };
+        let renamed = self.renamed.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect();
+        let document = Document { configured: records(&self.configured), nodes: records(&self.nodes), renamed };
         serde_json::to_vec_pretty(&document).unwrap_or_default()
     }
 
@@ -76,7 +81,13 @@ impl Stored {
     pub fn from_json(content: &[u8]) -> Result<Self, String> {
         let document: Document = serde_json::from_slice(content).map_err(|error| error.to_string())?;
         let nodes = |records: &[Record]| records.iter().map(Record::node).collect::<Result<_, _>>();
-        Ok(Self { configured: nodes(&document.configured)?, nodes: nodes(&document.nodes)? })
+        let id = |text: &String| text.parse::<NodeId>().map_err(|error| error.to_string());
+        let renamed = document.renamed.iter().map(|(old, new)| Ok((id(old)?, id(new)?)));
+        Ok(Self {
+            configured: nodes(&document.configured)?,
+            nodes: nodes(&document.nodes)?,
+            renamed: renamed.collect::<Result<_, String>>()?,
+        })
     }
 
     /// What holds after `configured` is loaded: what the API changed wins, but where the
@@ -116,14 +127,16 @@ mod tests {
 
     #[test]
     fn an_unchanged_configuration_leaves_what_the_api_made() {
-        let stored = Stored { configured: vec![node(1, 0), node(2, 0)], nodes: vec![node(2, 7), node(3, 0)] };
+        let nodes = vec![node(2, 7), node(3, 0)];
+        let stored = Stored { configured: vec![node(1, 0), node(2, 0)], nodes, ..Stored::default() };
         assert_eq!(stored.merge(&[node(1, 0), node(2, 0)]), stored.nodes);
     }
 
     #[test]
     fn only_what_differs_from_the_configuration_as_last_loaded_is_applied() {
         let rested = Node { maintenance: true, ..node(2, 0) };
-        let stored = Stored { configured: vec![node(1, 0), node(2, 0), node(4, 0)], nodes: vec![rested, node(3, 0), node(4, 0)] };
+        let nodes = vec![rested, node(3, 0), node(4, 0)];
+        let stored = Stored { configured: vec![node(1, 0), node(2, 0), node(4, 0)], nodes, ..Stored::default() };
         let merged = stored.merge(&[node(1, 0), node(2, 5), node(5, 0)]);
         // 1 stays deleted, 2 changes in what the file changed, 3 stays, 4 left the file, 5 is new in it.
         assert_eq!(merged, vec![Node { maintenance: true, ..node(2, 5) }, node(3, 0), node(5, 0)]);
@@ -132,8 +145,11 @@ mod tests {
     #[test]
     fn what_is_stored_reads_back() {
         let v6 = Node { id: "[::1]:80".parse().unwrap(), ..node(1, -2) };
-        let stored = Stored { configured: vec![node(1, 0)], nodes: vec![v6] };
+        let renamed = vec![(node(7, 0).id, v6.id.clone())];
+        let stored = Stored { configured: vec![node(1, 0)], nodes: vec![v6], renamed };
         assert_eq!(Stored::from_json(&stored.to_json()).unwrap(), stored);
         assert!(Stored::from_json(b"{").is_err());
+        let without = br#"{"configured":[],"nodes":[]}"#;
+        assert_eq!(Stored::from_json(without).unwrap(), Stored::default());
     }
 }

@@ -11,6 +11,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use update_log::UpdateBody;
 
+use super::intake::Streamed;
 use super::upstream::NodeBody;
 
 const FILE_CHUNK: usize = 128 * 1024;
@@ -24,6 +25,8 @@ pub enum OutBody {
     Whole(Option<Bytes>),
     /// Streamed from the client as it comes.
     Client(Incoming),
+    /// The same, within the limits of bodies.
+    Limited(Box<Streamed>),
     /// Streamed from a file.
     File {
         /// The file, read from its position.
@@ -65,6 +68,7 @@ impl Body for OutBody {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Client(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Limited(body) => Pin::new(body).poll_frame(cx),
             Self::File { file, left, buffer } => {
                 if *left == 0 {
                     return Poll::Ready(None);
@@ -88,6 +92,7 @@ impl Body for OutBody {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Client(incoming) => incoming.is_end_stream(),
+            Self::Limited(body) => body.is_end_stream(),
             Self::File { left, .. } => *left == 0,
         }
     }
@@ -96,6 +101,7 @@ impl Body for OutBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Client(incoming) => incoming.size_hint(),
+            Self::Limited(body) => body.size_hint(),
             Self::File { left, .. } => SizeHint::with_exact(*left),
         }
     }

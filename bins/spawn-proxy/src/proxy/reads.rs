@@ -1,18 +1,24 @@
 //! Reads: one node answers, and another one where the first could not be reached.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{ClientBody, OutBody};
 use super::headers::{self, SPAWN_LAG, SPAWN_NODE};
+use super::intake::{Intake, Passage, Streamed};
 use super::reply::Refusal;
 use super::upstream::{ExchangeError, NodeBody};
 use super::worker::Worker;
+use crate::config::LiveConfig;
 use crate::nodes::live::{Kind, Live};
 use crate::route;
+use crate::shared::Reserved;
 
 /// A body up to this is held so that it can be sent to a second node.
 const REPLAYABLE: u64 = 64 * 1024;
@@ -23,15 +29,22 @@ const REPLAYABLE: u64 = 64 * 1024;
 /// When no node answered; with the status that says why.
 pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load();
+    let (parts, body) = request.into_parts();
+    let mut outgoing = Outgoing { method: parts.method, uri: parts.uri, headers: parts.headers, body: Payload::Held(None) };
+    let mut reserved = worker.shared.buffer.reserve();
+    outgoing.body = Payload::of(body, &config, &mut reserved).await?;
+    let passage = outgoing.frame();
     let table = worker.shared.nodes.table();
     let mut choices = route::candidates(&table, config.mode, &worker.shared.ring, config.max_lag).into_iter().peekable();
-    let (parts, body) = request.into_parts();
-    let mut outgoing = Outgoing { method: parts.method, uri: parts.uri, headers: parts.headers, body: Payload::of(body).await? };
     let mut last: Option<Refusal> = None;
     while let Some(choice) = choices.next() {
         let live = &choice.entry.live;
         let request = outgoing.request_to(live, config.host_of_node, choices.peek().is_some());
-        match worker.pool.exchange(live, request, config.timeout).await {
+        let answer = match &passage {
+            None => worker.pool.exchange(live, request, config.timeout).await,
+            Some(passage) => Box::pin(pass_on(worker, live, request, passage, config.timeout)).await?,
+        };
+        match answer {
             Ok(answer) => {
                 live.answered(Kind::Get, answer.status());
                 return Ok(to_client(answer, live, choice.lag));
@@ -110,10 +123,21 @@ impl Outgoing {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = map;
-        if host_of_node {
+        if host_of_node || !request.headers().contains_key(header::HOST) {
             request.headers_mut().insert(header::HOST, live.header.clone());
         }
         request
+    }
+
+    /// Says how the body is framed where that is not the client's own length; what is known of a
+    /// body that comes as it comes.
+    fn frame(&mut self) -> Option<Rc<Passage>> {
+        let Payload::Stream(body, passage) = &self.body else { return None };
+        if body.size_hint().exact().is_none() {
+            // Without being told so, a body of unknown length would be left out of a GET.
+            self.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(passage.clone())
     }
 
     fn can_go_again(&self) -> bool {
@@ -124,26 +148,29 @@ impl Outgoing {
 /// The body of a read.
 enum Payload {
     /// All of it, or none: can be sent again.
-    Held(Option<bytes::Bytes>),
+    Held(Option<Bytes>),
     /// Comes as it comes, once.
-    Stream(Incoming),
+    Stream(Box<Streamed>, Rc<Passage>),
     Gone,
 }
 
 impl Payload {
-    async fn of(body: Incoming) -> Result<Self, Refusal> {
-        use http_body::Body;
-        use http_body_util::BodyExt;
+    async fn of(body: Incoming, config: &LiveConfig, reserved: &mut Reserved<'_>) -> Result<Self, Refusal> {
         if body.is_end_stream() {
             return Ok(Self::Held(None));
         }
-        if body.size_hint().exact().is_none_or(|length| length > REPLAYABLE) {
-            return Ok(Self::Stream(body));
+        let mut intake = Intake::new(body, config)?;
+        let mut held = BytesMut::new();
+        while intake.declared().is_none_or(|length| length <= REPLAYABLE) && held.len() as u64 <= REPLAYABLE {
+            let Some(part) = intake.next().await? else { return Ok(Self::Held(Some(held.freeze()))) };
+            if !reserved.grow(part.len() as u64, config.max_buffer) {
+                let refusal = Refusal::unavailable("Too many bodies are being received", "The limit is max-buffer");
+                return Err(refusal.closing());
+            }
+            held.extend_from_slice(&part);
         }
-        let collected = body.collect().await.map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, "The request's body ended early", error.to_string()).closing()
-        })?;
-        Ok(Self::Held(Some(collected.to_bytes())))
+        let (body, passage) = Streamed::new(held.freeze(), intake);
+        Ok(Self::Stream(Box::new(body), passage))
     }
 
     fn take(&mut self, again: bool) -> OutBody {
@@ -152,8 +179,29 @@ impl Payload {
         }
         match std::mem::replace(self, Self::Gone) {
             Self::Held(bytes) => OutBody::Whole(bytes),
-            Self::Stream(body) => OutBody::Client(body),
+            Self::Stream(body, _) => OutBody::Limited(body),
             Self::Gone => OutBody::empty(),
         }
+    }
+}
+
+/// Sends a read with a body that comes as it comes. The wait for the node begins anew with each
+/// part: what the client takes its time for is not the node's fault.
+async fn pass_on(
+    worker: &Worker,
+    live: &Live,
+    request: Request<OutBody>,
+    passage: &Passage,
+    timeout: Duration,
+) -> Result<Result<Response<NodeBody>, ExchangeError>, Refusal> {
+    let answer = tokio::select! {
+        answer = worker.pool.exchange(live, request, Duration::MAX) => answer,
+        () = passage.stalled(timeout) => {
+            Err(ExchangeError::TimedOut { node: live.id.clone(), after: timeout, connecting: false })
+        }
+    };
+    match passage.refusal() {
+        Some(refusal) => Err(refusal),
+        None => Ok(answer),
     }
 }

@@ -66,8 +66,10 @@ async fn connect<'a>(
                 return Ok((live, sender));
             }
             Err(error) => {
-                live.failed(Kind::Get);
-                live.unreachable();
+                if !upstream::is_out_of_files(&error) {
+                    live.failed(Kind::Get);
+                    live.unreachable();
+                }
                 last = format!("cannot connect to {}: {error}", live.id);
             }
         }

@@ -1,15 +1,14 @@
 //! Updates: on disk first, then to every node; the client gets the answer of one.
 
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use common::node::NodeId;
 use common::queue::Sequence;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body::Body;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rand::RngExt;
 use serde_json::json;
@@ -20,6 +19,7 @@ use update_log::{
 
 use super::body::ClientBody;
 use super::headers::{IDEMPOTENCY_KEY, SPAWN_SEQUENCE};
+use super::intake::Intake;
 use super::reply::{Refusal, json_response};
 use super::worker::Worker;
 use crate::config::{Ack, LiveConfig};
@@ -35,13 +35,13 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 ///
 /// # Errors
 /// When the update was not taken; no node then gets it.
-pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load_full();
     let (parts, body) = request.into_parts();
     let target: Arc<str> = parts.uri.path_and_query().map_or("/", |target| target.as_str()).into();
     let (id, own_key) = identify(&parts.headers)?;
     let mut reserved = worker.shared.buffer.reserve();
-    let received = receive(worker, &config, body, own_key, &mut reserved).await?;
+    let received = receive(&worker, &config, body, own_key, &mut reserved).await?;
     let key = received.digest.map(|body| ClientKey { scope: scope(&parts.method, &target, &id), body });
     let update = NewUpdate {
         id,
@@ -49,21 +49,21 @@ pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Respon
         received_ms: unix_ms(SystemTime::now()),
         method: parts.method,
         target,
-        headers: to_store(parts.headers),
+        headers: to_store(&parts.headers),
         body: received.body,
     };
     match worker.shared.log.append(update).await.map_err(not_appended)? {
         Appended::New { sequence, tracker } => {
             drop(reserved);
-            let response = answer_when(worker, &config, sequence, &tracker).await;
+            let response = answer_when(&worker, &config, sequence, &tracker).await;
             Ok(response)
         }
         Appended::Known { sequence, answer, tracker } => {
             worker.shared.metrics.replayed.inc();
             let mut response = match (answer, tracker) {
                 (Some(answer), _) => to_client(&answer, sequence),
-                (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker).await,
-                (None, None) => accepted(worker, &config, sequence, &[]),
+                (None, Some(tracker)) => answer_when(&worker, &config, sequence, &tracker).await,
+                (None, None) => accepted(&worker, &config, sequence, &[]),
             };
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
             Ok(response)
@@ -108,13 +108,22 @@ fn short(hash: Sha256) -> Digest {
     half
 }
 
-/// What is stored of the headers: framing is made anew at each delivery.
-fn to_store(mut headers: HeaderMap) -> HeaderMap {
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::TE);
-    headers.remove(header::TRAILER);
-    headers.remove(IDEMPOTENCY_KEY);
-    headers
+/// What is stored of the headers: framing is made anew at each delivery. The copies share one
+/// buffer of their own, so that an update in memory does not keep its connection's buffers alive.
+fn to_store(headers: &HeaderMap) -> HeaderMap {
+    const LEFT_OUT: [HeaderName; 4] = [header::CONTENT_LENGTH, header::TE, header::TRAILER, IDEMPOTENCY_KEY];
+    let kept = || headers.iter().filter(|(name, _)| !LEFT_OUT.contains(name));
+    let mut values = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    kept().for_each(|(_, value)| values.extend_from_slice(value.as_bytes()));
+    let mut values = values.freeze();
+    let mut stored = HeaderMap::with_capacity(headers.len());
+    for (name, value) in kept() {
+        let copy = HeaderValue::from_maybe_shared(values.split_to(value.len()));
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_str().as_bytes()), copy) {
+            stored.append(name, value);
+        }
+    }
+    stored
 }
 
 struct Received {
@@ -127,31 +136,17 @@ struct Received {
 async fn receive(
     worker: &Worker,
     config: &LiveConfig,
-    mut body: Incoming,
+    body: Incoming,
     keyed: bool,
     reserved: &mut crate::shared::Reserved<'_>,
 ) -> Result<Received, Refusal> {
-    let too_large = || {
-        Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The body is too large",
-            format!("The limit is {} bytes (max-body)", config.max_body),
-        )
-        .closing()
-    };
-    let declared = body.size_hint().exact();
-    if declared.is_some_and(|length| length > config.max_body) {
-        return Err(too_large());
-    }
+    let mut intake = Intake::new(body, config)?;
     let mut hash = keyed.then(Sha256::new);
     let mut held = Held::default();
     let mut spool: Option<Box<dyn Spool>> = None;
     let mut length = 0u64;
-    while let Some(chunk) = next_chunk(&mut body, config.body_timeout).await? {
+    while let Some(chunk) = intake.next().await? {
         length += chunk.len() as u64;
-        if length > config.max_body {
-            return Err(too_large());
-        }
         if let Some(hash) = &mut hash {
             hash.update(&chunk);
         }
@@ -171,7 +166,7 @@ async fn receive(
     }
     let body = match spool {
         Some(spool) => UpdateBody::Spooled(spool.finish().await.map_err(not_appended)?),
-        None => UpdateBody::Memory(held.take()),
+        None => UpdateBody::Memory(Bytes::copy_from_slice(&held.take())),
     };
     Ok(Received { body, digest: hash.map(short) })
 }
@@ -201,29 +196,6 @@ impl Held {
     }
 }
 
-/// The next part of a body; trailers are left out.
-async fn next_chunk(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Refusal> {
-    loop {
-        if body.is_end_stream() {
-            return Ok(None);
-        }
-        let frame = tokio::time::timeout(patience, body.frame()).await.map_err(|_| {
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body came too slowly", format!("Nothing for {patience:?} (body-timeout)")).closing()
-        })?;
-        match frame {
-            None => return Ok(None),
-            Some(Ok(frame)) => {
-                if let Ok(chunk) = frame.into_data() {
-                    return Ok(Some(chunk));
-                }
-            }
-            Some(Err(error)) => {
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, "The request's body ended early", error.to_string()).closing());
-            }
-        }
-    }
-}
-
 fn not_appended(error: AppendError) -> Refusal {
     let refusal = Refusal::unavailable("The update was not taken, and no node got it", error.to_string());
     match error {
@@ -237,14 +209,17 @@ async fn answer_when(worker: &Worker, config: &LiveConfig, sequence: Sequence, t
     let metrics = &worker.shared.metrics;
     if config.updates.ack == Ack::Queued {
         metrics.accepted.inc();
-        return accepted(worker, config, sequence, &tracker.reports());
+        // Nobody will wait for the answers: let them go as they come.
+        return accepted(worker, config, sequence, &tracker.wait_for(|reports| Some(reports.to_vec())).await);
     }
     let spoken = tracker.wait_for(|reports| spokesman(reports, &tracker.nodes).and_then(|report| report.answer.clone()));
-    match tokio::time::timeout(config.timeout, spoken).await {
+    let mut spoken = std::pin::pin!(spoken);
+    match tokio::time::timeout(config.timeout, spoken.as_mut()).await {
         Ok(answer) => {
             metrics.answered.inc();
             to_client(&answer, sequence)
         }
+        // Still waiting as far as the tracker knows, so the answers so far are there.
         Err(_) => {
             metrics.accepted.inc();
             accepted(worker, config, sequence, &tracker.reports())

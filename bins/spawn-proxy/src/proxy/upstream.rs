@@ -28,6 +28,8 @@ use crate::nodes::live::Live;
 const MAX_IDLE: usize = 256;
 /// An idle connection older than this is not used again: many servers close at 60 s or 75 s.
 const IDLE_FOR: Duration = Duration::from_secs(50);
+/// Between two looks for a file that has become free.
+const NEXT_FILE: Duration = Duration::from_millis(20);
 
 /// Why an exchange gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +137,12 @@ pub async fn connect_to(node: &NodeId) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Whether this process may open no more files, which is not the node's doing.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
 /// The idle connections of one thread.
 #[derive(Clone, Default)]
 pub struct Pool {
@@ -155,6 +163,23 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// An idle connection or a new one. Where no file is left for one, the idle ones make room.
+    async fn connection(&self, live: &Live) -> Result<Upstream, ExchangeError> {
+        loop {
+            if let Some(upstream) = self.take(live) {
+                return Ok(upstream);
+            }
+            match Upstream::connect(live).await {
+                Ok(upstream) => return Ok(upstream),
+                Err(source) if is_out_of_files(&source) => {
+                    self.idle.borrow_mut().clear();
+                    tokio::time::sleep(NEXT_FILE).await;
+                }
+                Err(source) => return Err(ExchangeError::Connect { node: live.id.clone(), source }),
+            }
+        }
     }
 
     fn give_back(&self, node: &NodeId, mut upstream: Upstream) {
@@ -190,12 +215,7 @@ impl Pool {
     ) -> Result<Response<NodeBody>, ExchangeError> {
         let connecting = std::cell::Cell::new(true);
         let attempt = async {
-            let mut upstream = match self.take(live) {
-                Some(upstream) => upstream,
-                None => Upstream::connect(live)
-                    .await
-                    .map_err(|source| ExchangeError::Connect { node: live.id.clone(), source })?,
-            };
+            let mut upstream = self.connection(live).await?;
             connecting.set(false);
             match upstream.send(request).await {
                 Ok(answer) => Ok(answer.map(|incoming| NodeBody::new(incoming, upstream, self.clone(), live.id.clone()))),

@@ -318,6 +318,23 @@ async fn maintenance_accumulates_and_its_end_delivers() {
 }
 
 #[tokio::test]
+async fn maintenance_in_the_middle_of_failures_leaves_nothing_behind() {
+    let nodes = RecorderNode::start_many(2);
+    nodes[1].rule(Rule::new(Act::Status(503)).updates().times(40));
+    nodes[1].rule(Rule::new(Act::Delay(Duration::from_millis(50))).updates());
+    let proxy = Flags::new().nodes(&nodes).and(&["--retry-max", "50ms"]).start().await;
+    for number in 0..40 {
+        assert_eq!(proxy.put(&format!("/k/{}", number % 5), "x").await.status, 200);
+        let rest = number % 8 < 4;
+        assert_eq!(proxy.change(nodes[1].addr(), &json!({"maintenance": rest}).to_string()).await, 202);
+    }
+    proxy.level().await;
+    assert_eq!(nodes[1].applied(), 40);
+    assert_eq!(inversions_per_path(&[nodes[0].entries(), nodes[1].entries()]), []);
+    assert_eq!(duplicates(&[nodes[1].entries()]), []);
+}
+
+#[tokio::test]
 async fn a_full_log_refuses_and_recovers() {
     let mut node = RecorderNode::start("n");
     let proxy = Flags::new().node(node.addr()).and(&["--ack", "queued", "--max-pending-bytes", "100KiB"]).start().await;

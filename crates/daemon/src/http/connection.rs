@@ -73,7 +73,26 @@ pub(super) async fn serve<S, B, E>(
         let io = Watched::new(TokioIo::new(stream), clock.clone());
         return serve_http1(io, service, &shared, clock).await;
     };
-    let acceptor = tokio_rustls::TlsAcceptor::from(tls.current());
+    // On the heap, so that connections without TLS are not as large as those with it.
+    Box::pin(serve_tls(stream, addr, tls.current(), &shared, clock, make, executor)).await;
+}
+
+async fn serve_tls<S, B, E>(
+    stream: TcpStream,
+    addr: SocketAddr,
+    config: Arc<rustls::ServerConfig>,
+    shared: &Shared,
+    clock: Arc<HeadClock>,
+    make: impl FnOnce(&Peer) -> S,
+    executor: E,
+) where
+    S: HttpService<Incoming, ResBody = B> + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+    E: Http2ServerConnExec<S::Future, B>,
+{
+    let acceptor = tokio_rustls::TlsAcceptor::from(config);
     let handshake = tokio::time::timeout(shared.limits.header_timeout, acceptor.accept(stream));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
@@ -89,10 +108,10 @@ pub(super) async fn serve<S, B, E>(
     let http2 = session.alpn_protocol() == Some(b"h2");
     let service = make(&Peer { addr, tls: Some(TlsPeer { certificate, server_name }) });
     if http2 {
-        serve_http2(TokioIo::new(stream), service, &shared, executor).await;
+        serve_http2(TokioIo::new(stream), service, shared, executor).await;
     } else {
         let io = Watched::new(TokioIo::new(stream), clock.clone());
-        serve_http1(io, service, &shared, clock).await;
+        serve_http1(io, service, shared, clock).await;
     }
 }
 

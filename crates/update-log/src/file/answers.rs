@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::codec::{Corrupt, Decoded, Input, put_bytes, put_number};
-use super::record::{headers, put_headers};
+use super::encode::put_headers;
+use super::record::headers;
 use crate::{Answer, AnswerBody, Digest};
 
 /// Answers with longer bodies are not kept.

@@ -7,10 +7,11 @@ use common::node::NodeId;
 use common::queue::Sequence;
 
 use super::core::{Core, clip};
+use super::encode;
 use super::frame::{self, FRAME_HEADER};
 use super::inbox::{Command, Outcome, Reply};
 use super::keys::{Found, Key};
-use super::record::{self, Append, Record, Slot};
+use super::record::{Append, Record, Slot};
 use super::shared::Shared;
 use super::state;
 use crate::{AppendError, DeliveryState, Digest, Failure, LogError, NewUpdate, Tracker, Update, UpdateBody};
@@ -45,7 +46,7 @@ impl Batch {
     /// A batch that begins with `marks`.
     pub(crate) fn new(marks: Vec<Record>) -> Self {
         let mut frame = frame::begin();
-        marks.iter().for_each(|mark| record::encode(&mut frame, mark));
+        marks.iter().for_each(|mark| encode::encode(&mut frame, mark));
         Self {
             frame,
             marks,
@@ -168,7 +169,7 @@ impl Batch {
         reply: AppendReply,
     ) {
         let sequence = core.state.next() + self.new.len() as u64;
-        record::number_append(&mut encoded, sequence);
+        encode::number_append(&mut encoded, sequence);
         let at = self.frame.len();
         self.frame.extend_from_slice(&encoded);
         let NewUpdate { id, key, received_ms, method, target, headers, body } = update;
@@ -216,7 +217,7 @@ impl Batch {
         if core.state.progress(slot, sequence).is_some_and(|p| p.state == DeliveryState::Pending) {
             let Failure { attempt, failures, status, error, .. } = failure.clone();
             let record = Record::Failed { slot, sequence, attempts: attempt, failures, status, error };
-            record::encode(&mut self.frame, &record);
+            encode::encode(&mut self.frame, &record);
         }
         self.failures.push((slot, sequence, failure, reply));
     }

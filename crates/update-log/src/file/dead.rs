@@ -10,10 +10,11 @@ use common::queue::Sequence;
 use super::codec::{Corrupt, Decoded, Input, put_bytes, put_number};
 use super::core::Dying;
 use super::disk::{self, Disk, write_all};
+use super::encode::{self, Parts};
+use super::files::{self, RecoverError};
 use super::frame::{self, End, FileHead, HeadError, Kind};
 use super::journal::random;
-use super::record::{self, Parts, Slot, Whole};
-use super::recover::{self, RecoverError};
+use super::record::{self, Slot, Whole};
 use super::spool::Guard;
 use crate::{DeadLetter, LogError, SpooledBody, Update, UpdateBody};
 
@@ -46,9 +47,9 @@ pub(crate) fn write(disk: &dyn Disk, slot: Slot, letter: &DeadLetter, update: &U
         copy_body(disk, spooled, &to)?;
         spooled.path = disk.path(&to);
     }
-    let mut update = record::encode_append(&Parts { body: &body, ..Parts::from(update) })
+    let mut update = encode::encode_append(&Parts { body: &body, ..Parts::from(update) })
         .ok_or_else(|| io::Error::other("the update does not fit a record"))?;
-    record::number_append(&mut update, sequence);
+    encode::number_append(&mut update, sequence);
     let mut payload = frame::begin();
     put_bytes(&mut payload, letter.node.as_str().as_bytes());
     put_number(&mut payload, letter.attempts.into());
@@ -98,7 +99,7 @@ pub(crate) fn remove(disk: &dyn Disk, slot: Slot, sequence: u64) -> io::Result<(
 
 /// Reads all dead letters, and removes what a crash left of unfinished ones.
 pub(crate) fn load(disk: &dyn Disk) -> Result<BTreeMap<(Slot, u64), DeadLetter>, RecoverError> {
-    let failed = |error| recover::io_error(disk, "read", FOLDER, error);
+    let failed = |error| files::io_error(disk, "read", FOLDER, error);
     let files = disk.list(FOLDER).map_err(failed)?;
     let mut letters = BTreeMap::new();
     for file in files.iter().filter(|file| file.ends_with(".dead")) {
@@ -122,10 +123,10 @@ pub(crate) fn read(
     sequence: u64,
 ) -> Result<(DeadLetter, Arc<Update>), RecoverError> {
     let name = name(slot, sequence);
-    let bytes = recover::read_file(disk, &name)?;
+    let bytes = files::read_file(disk, &name)?;
     let head = frame::parse_file_header(KIND, &bytes).map_err(|error| match error {
         HeadError::Newer(found) => RecoverError::Newer { path: disk.path(&name), found },
-        HeadError::Bad => recover::damaged(disk, &name, 0, "the file's header does not read back"),
+        HeadError::Bad => files::damaged(disk, &name, 0, "the file's header does not read back"),
     })?;
     let mut found = None;
     let end = End::Exactly(bytes.len() as u64);
@@ -135,8 +136,8 @@ pub(crate) fn read(
         found = Some((letter, Arc::new(update)));
         Ok(())
     })
-    .map_err(|damage| recover::damaged(disk, &name, damage.offset, damage.what))?;
-    found.ok_or_else(|| recover::damaged(disk, &name, 0, "the file is empty"))
+    .map_err(|damage| files::damaged(disk, &name, damage.offset, damage.what))?;
+    found.ok_or_else(|| files::damaged(disk, &name, 0, "the file is empty"))
 }
 
 fn decode(payload: &[u8], sequence: u64) -> Decoded<(DeadLetter, Whole)> {

@@ -36,6 +36,8 @@ pub(crate) trait DiskFile: Send + Sync {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes the content durable.
     fn sync(&self) -> io::Result<()>;
+    /// Makes room for what is to come, as zeros, so that writing it changes no more than the bytes.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Cuts the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Its length.
@@ -137,6 +139,10 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), offset, len)?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -187,11 +187,15 @@ fn whole(bytes: &[u8], at: usize, salt: u64) -> Option<(Head, &[u8])> {
 
 /// Whether a frame behind `bad` says that the byte at `bad` was durable.
 fn claimed(bytes: &[u8], bad: usize, salt: u64) -> bool {
-    let rest = &bytes[bad..];
-    let mut windows = rest.windows(MAGIC.len()).enumerate().skip(1);
-    windows.any(|(at, window)| {
-        window == MAGIC && head(bytes, bad + at, salt).is_some_and(|head| head.synced_to > bad as u64)
-    })
+    let mut at = bad + 1;
+    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == MAGIC[0])) {
+        at += found;
+        if head(bytes, at, salt).is_some_and(|head| head.synced_to > bad as u64) {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 #[cfg(test)]

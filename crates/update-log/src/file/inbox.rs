@@ -84,6 +84,8 @@ struct Queue {
     commands: VecDeque<Command>,
     woken: bool,
     stopped: bool,
+    /// The writer waits: only then is a wake-up worth its system call.
+    asleep: bool,
 }
 
 /// Requests on their way to the writer.
@@ -115,15 +117,23 @@ impl Inbox {
         }
         permit.forget();
         queue.commands.push_back(command);
-        drop(queue);
-        self.ready.notify_one();
+        self.rouse(queue);
         true
     }
 
     /// Has the writer look around.
     pub(crate) fn wake(&self) {
-        self.lock().woken = true;
-        self.ready.notify_one();
+        let mut queue = self.lock();
+        queue.woken = true;
+        self.rouse(queue);
+    }
+
+    fn rouse(&self, queue: MutexGuard<'_, Queue>) {
+        let asleep = queue.asleep;
+        drop(queue);
+        if asleep {
+            self.ready.notify_one();
+        }
     }
 
     /// Takes no more requests. What is waiting is dropped, and with it the way to its answer.
@@ -141,12 +151,14 @@ impl Inbox {
     pub(crate) fn take(&self, wait: Option<Duration>, weight: usize) -> Work {
         let mut queue = self.lock();
         let idle = |queue: &mut Queue| queue.commands.is_empty() && !queue.woken && !queue.stopped;
+        queue.asleep = true;
         queue = match wait {
             None => self.ready.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner),
             Some(wait) => {
                 self.ready.wait_timeout_while(queue, wait, idle).unwrap_or_else(PoisonError::into_inner).0
             }
         };
+        queue.asleep = false;
         queue.woken = false;
         let (mut commands, mut taken) = (Vec::new(), 0);
         while let Some(next) = queue.commands.front() {

@@ -39,6 +39,8 @@ struct Current {
     salt: u64,
     written: u64,
     synced: u64,
+    /// How far there is room; as far as can be when that is not known.
+    room: u64,
 }
 
 /// Writes frames.
@@ -48,12 +50,19 @@ pub(crate) struct Journal {
     next: u64,
     current: Option<Current>,
     previous: Option<(u64, u64)>,
+    /// Room is made in steps of this. A sync costs about half as much when the file does not grow.
+    step: u64,
 }
 
 impl Journal {
     /// A journal whose next file is `next`, behind what recovery found.
     pub(crate) fn new(disk: Arc<dyn Disk>, naming: Naming, next: u64, previous: Option<(u64, u64)>) -> Self {
-        Self { disk, naming, next, current: None, previous }
+        Self { disk, naming, next, current: None, previous, step: 0 }
+    }
+
+    /// The same, with room made in steps of so many bytes.
+    pub(crate) fn with_step(self, step: u64) -> Self {
+        Self { step, ..self }
     }
 
     /// The number of the file being written, and its length.
@@ -74,6 +83,10 @@ impl Journal {
     /// Ends the current file. What is not yet durable there is given up.
     pub(crate) fn end(&mut self) {
         if let Some(current) = self.current.take() {
+            if current.room != u64::MAX && current.room > current.synced {
+                // Only room is given back; where the file ends is written in the next one.
+                let _ = current.file.set_len(current.synced);
+            }
             self.previous = Some((current.number, current.synced));
         }
     }
@@ -113,7 +126,8 @@ impl Journal {
             Ok(file) => {
                 let len = bytes.len() as u64;
                 self.next += 1;
-                let current = Current { file: file.clone(), number, salt, written: len, synced: len };
+                let current =
+                    Current { file: file.clone(), number, salt, written: len, synced: len, room: len };
                 self.current = Some(current);
                 Ok((number, file))
             }
@@ -129,6 +143,13 @@ impl Journal {
     pub(crate) fn write(&mut self, frame: &mut [u8], at_ms: u64) -> Result<u64, LogError> {
         let Some(current) = &mut self.current else { return Err(LogError::Closed) };
         frame::seal(frame, current.salt, current.synced, at_ms);
+        let end = current.written + frame.len() as u64;
+        if self.step > 0 && end > current.room {
+            let more = end - current.room + self.step;
+            // Where room cannot be made beforehand, the write itself tells.
+            let made = current.file.allocate(current.room, more);
+            current.room = made.map_or(u64::MAX, |()| current.room + more);
+        }
         match write_all(&*current.file, frame, current.written) {
             Ok(()) => {
                 let payload_at = current.written + FRAME_HEADER as u64;

@@ -6,10 +6,13 @@ mod codec;
 mod core;
 mod dead;
 mod disk;
+mod encode;
+mod files;
 mod frame;
 mod inbox;
 mod journal;
 mod keys;
+mod members;
 mod open;
 mod query;
 mod read;
@@ -38,8 +41,8 @@ use tokio::sync::{oneshot, watch};
 pub use open::{FileLogOptions, OpenError};
 pub(crate) use spool::Guard;
 
+use self::encode::Parts;
 use self::inbox::{Command, Kept, Outcome, Reply};
-use self::record::Parts;
 use self::shared::{Shared, blocking, disk_error};
 use crate::{
     Answer, AppendError, Appended, DeadLetter, Failure, Filter, LogError, LogFuture, NewUpdate, Pending,
@@ -81,7 +84,7 @@ impl FileLog {
     }
 
     async fn append_update(&self, update: NewUpdate) -> Result<Appended, AppendError> {
-        let encoded = record::encode_append(&Parts::from(&update)).ok_or_else(|| {
+        let encoded = encode::encode_append(&Parts::from(&update)).ok_or_else(|| {
             let error = io::Error::new(io::ErrorKind::FileTooLarge, "the update is too large for a record");
             AppendError::Log(disk_error(&*self.shared.disk, "write", "log", error))
         })?;
@@ -167,8 +170,15 @@ impl UpdateLog for FileLog {
     }
 
     fn settle(&self, node: &NodeId, update: &Arc<Update>, settled: Settled) {
-        self.shared.core().settle(node, update, settled);
-        self.shared.inbox.wake();
+        let dead = matches!(settled, Settled::Dead { .. });
+        let mut core = self.shared.core();
+        // The writer has been told of the first mark and looks again in time for those behind it.
+        let told = !core.marks.is_empty();
+        core.settle(node, update, settled);
+        drop(core);
+        if dead || !told {
+            self.shared.inbox.wake();
+        }
     }
 
     fn reject(&self, sequence: Sequence, answer: Arc<Answer>) -> LogFuture<'_, bool> {

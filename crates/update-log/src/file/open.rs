@@ -9,9 +9,10 @@ use daemon::state_dir::{StateDir, StateDirError};
 use super::FileLog;
 use super::core::Core;
 use super::disk::{Disk, RealDisk};
+use super::files::{ANSWERS, LOG, RecoverError};
 use super::frame;
 use super::journal::Journal;
-use super::recover::{self, ANSWERS, LOG, RecoverError, Recovered};
+use super::recover::{self, Recovered};
 use super::shared::Shared;
 use super::writer::{Clock, Limits, Writer};
 use crate::LogError;
@@ -171,7 +172,8 @@ impl FileLog {
         let mut core = Core::new(state, keys, options.cache_bytes);
         (core.files, core.bodies, core.dead) = (files, bodies, dead);
         core.settle_keys(clock.now_ms());
-        let log = Journal::new(disk.clone(), LOG, last.map_or(1, |(number, _)| number + 1), last);
+        let log = Journal::new(disk.clone(), LOG, last.map_or(1, |(number, _)| number + 1), last)
+            .with_step((limits.segment_bytes / 16).min(4 << 20));
         let answers = Journal::new(disk.clone(), ANSWERS, next_answers, None);
         let shared = Arc::new(Shared::new(core, disk, options.max_pending_bytes, options.max_keys));
         let mut writer = Writer::new(shared.clone(), log, answers, clock, limits);

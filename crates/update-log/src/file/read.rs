@@ -8,8 +8,8 @@ use common::queue::Sequence;
 
 use super::core::Core;
 use super::disk::{self, DiskFile};
+use super::files::LOG;
 use super::record;
-use super::recover::LOG;
 use super::shared::{Shared, blocking, disk_error};
 use crate::{
     DeliveryState, Filter, LogError, Pending, Progress, SpooledBody, Status, Tracker, Update, UpdateBody,
@@ -53,7 +53,11 @@ fn plan(core: &Core, node: &NodeId, from: Sequence, max: usize) -> Result<Vec<(I
     let slot = core.state.slot(node).ok_or_else(|| LogError::Node(node.clone()))?;
     let mut plan = Vec::new();
     let mut bytes = 0;
-    for sequence in core.state.pending(slot, from.0, max) {
+    // Those on their way to the dead letters are left out, and must not make a full list look like the end.
+    for sequence in core.state.pending(slot, from.0, max.saturating_add(core.dying.len())) {
+        if plan.len() == max {
+            break;
+        }
         if core.dying.contains_key(&(slot, sequence)) {
             continue;
         }

@@ -2,33 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::answers;
 use super::codec::{Corrupt, Decoded, Input, put_number};
 use super::dead;
 use super::disk::{self, Disk, DiskFile};
-use super::frame::{self, End, FILE_HEADER, FRAME_HEADER, FileHead, Frame, HeadError};
+use super::files::{ANSWERS, LOG, RecoverError, damaged, file_head, io_error, numbered, read_file};
+use super::frame::{self, End, FILE_HEADER, FRAME_HEADER, Frame};
 use super::journal::Naming;
 use super::keys::{Key, Keys, Place};
 use super::record::{self, Record, Slot, Snapshot};
 use super::spool;
-use super::state::State;
+use super::state::{Ending, State};
 use crate::{DeadLetter, DeliveryState, SpooledBody};
-
-/// The files of updates.
-pub(crate) const LOG: Naming = Naming { folder: "log", suffix: "log", kind: *b"MUSTERUP" };
-/// The files of answers.
-pub(crate) const ANSWERS: Naming = Naming { folder: "answers", suffix: "ans", kind: *b"MUSTERAN" };
-
-/// Why a log cannot be opened.
-#[derive(Debug)]
-pub(crate) enum RecoverError {
-    Io { doing: &'static str, path: PathBuf, source: io::Error },
-    Newer { path: PathBuf, found: u32 },
-    Damaged { path: PathBuf, offset: u64, what: String },
-}
 
 /// What was found.
 pub(crate) struct Recovered {
@@ -70,7 +57,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
     let last = replay.segments(&segments)?;
     let next_answers = replay.answers(&answers)?;
     replay.confirm(last, answers.last().copied())?;
-    dead.retain(|(slot, sequence), _| replay.is_dead(*slot, *sequence));
+    dead.retain(|(slot, sequence), letter| replay.is_dead(*slot, *sequence, letter));
     for folder in [LOG.folder, ANSWERS.folder, spool::FOLDER, dead::FOLDER] {
         disk.sync_folder(folder).map_err(|error| io_error(&**disk, "sync", folder, error))?;
     }
@@ -275,15 +262,25 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Whether a dead letter counts. One whose mark was not written stands for an update that is
-    /// still pending, or was delivered since: it goes.
-    fn is_dead(&self, slot: Slot, sequence: u64) -> bool {
-        let state = self.state.progress(slot, sequence).map(|progress| progress.state);
-        let dead = state.is_none_or(|state| state == DeliveryState::Dead);
-        if !dead {
-            let _ = dead::remove(self.disk, slot, sequence);
+    /// Whether a dead letter counts. It is written once an update has been given up, so one whose
+    /// mark was lost in a crash is settled by it; one that was delivered since goes.
+    fn is_dead(&mut self, slot: Slot, sequence: u64, letter: &DeadLetter) -> bool {
+        match self.state.progress(slot, sequence).map(|progress| progress.state) {
+            None | Some(DeliveryState::Dead) => true,
+            Some(DeliveryState::Pending) => {
+                let (attempts, status) = (letter.attempts, letter.status);
+                self.state.settle(
+                    slot,
+                    sequence,
+                    Ending { state: DeliveryState::Dead, attempts, status, digest: 0 },
+                );
+                true
+            }
+            Some(_) => {
+                let _ = dead::remove(self.disk, slot, sequence);
+                false
+            }
         }
-        dead
     }
 
     /// Reads the answers; says which number the next file gets.
@@ -364,44 +361,4 @@ fn check_bodies(disk: &dyn Disk, recovered: &Recovered) -> Result<(), RecoverErr
         }
     }
     Ok(())
-}
-
-/// The numbers of the files of a kind, ascending; removes unfinished ones.
-fn numbered(disk: &dyn Disk, naming: Naming) -> Result<Vec<u64>, RecoverError> {
-    let files = disk.list(naming.folder).map_err(|error| io_error(disk, "read", naming.folder, error))?;
-    for unfinished in files.iter().filter(|file| file.ends_with(".new")) {
-        let _ = disk.remove(&format!("{}/{unfinished}", naming.folder));
-    }
-    let mut numbers: Vec<u64> = files.iter().filter_map(|file| naming.number(file)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-fn file_head(disk: &dyn Disk, naming: Naming, number: u64, bytes: &[u8]) -> Result<FileHead, RecoverError> {
-    let name = naming.name(number);
-    match frame::parse_file_header(naming.kind, bytes) {
-        Ok(head) if head.number == number => Ok(head),
-        Ok(_) => Err(damaged(disk, &name, 0, "the file has another file's number")),
-        Err(HeadError::Newer(found)) => Err(RecoverError::Newer { path: disk.path(&name), found }),
-        Err(HeadError::Bad) => Err(damaged(disk, &name, 0, "the file's header does not read back")),
-    }
-}
-
-/// A whole file.
-pub(crate) fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, RecoverError> {
-    let read = || {
-        let file = disk.open(name)?;
-        disk::read(&*file, 0, file.len()? as usize)
-    };
-    read().map_err(|error| io_error(disk, "read", name, error))
-}
-
-/// Something is not as it was left.
-pub(crate) fn damaged(disk: &dyn Disk, name: &str, offset: u64, what: &str) -> RecoverError {
-    RecoverError::Damaged { path: disk.path(name), offset, what: what.to_owned() }
-}
-
-/// The system said no.
-pub(crate) fn io_error(disk: &dyn Disk, doing: &'static str, name: &str, source: io::Error) -> RecoverError {
-    RecoverError::Io { doing, path: disk.path(name), source }
 }

@@ -3,11 +3,12 @@
 use super::answers;
 use super::codec::Input;
 use super::disk;
+use super::files::{ANSWERS, LOG};
 use super::frame;
 use super::journal::EMPTY_FILE;
 use super::keys::Place;
 use super::record::Record;
-use super::recover::{self, ANSWERS, LOG};
+use super::recover;
 use super::shared::Shared;
 use super::writer::{FRAME_BYTES, Writer};
 use crate::LogError;

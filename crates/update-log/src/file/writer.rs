@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::batch::Batch;
 use super::dead;
+use super::encode;
 use super::frame;
-use super::inbox::{Command, Reply};
+use super::inbox::Command;
 use super::journal::Journal;
 use super::record::{self, Record};
 use super::shared::{Shared, disk_error};
-use crate::{DeadLetter, LogError, UnsubscribeError, Update, UpdateBody};
+use crate::{DeadLetter, LogError, Update, UpdateBody};
 
 /// A frame is closed when it has grown to this.
 pub(super) const FRAME_BYTES: usize = 4 << 20;
@@ -117,7 +118,6 @@ impl Writer {
             self.step(work.commands);
             if work.stopped {
                 // Without the record that says so: what is under way is not known here.
-                let _ = self.write_answers();
                 self.group(Vec::new());
                 return;
             }
@@ -139,12 +139,7 @@ impl Writer {
         match alone {
             Some(command) => self.alone(command),
             None if commands.is_empty() && !self.marks_due() => {}
-            None => {
-                if let Err(error) = self.write_answers() {
-                    tracing::debug!(%error, "answers wait in memory");
-                }
-                self.group(commands);
-            }
+            None => self.group(commands),
         }
     }
 
@@ -172,8 +167,17 @@ impl Writer {
         old && self.retry.is_none_or(|retry| retry <= Instant::now())
     }
 
+    /// An answer is written before the mark that ends its update: were only the mark to survive,
+    /// nobody would ever make that answer again.
+    fn answers_first(&mut self) {
+        if let Err(error) = self.write_answers() {
+            tracing::debug!(%error, "answers wait in memory");
+        }
+    }
+
     /// Writes appends, failed attempts and marks together, and tells everyone.
-    fn group(&mut self, commands: Vec<Command>) {
+    pub(super) fn group(&mut self, commands: Vec<Command>) {
+        self.answers_first();
         let mut batch = {
             let mut core = self.shared.core();
             let mut batch = Batch::new(std::mem::take(&mut core.marks));
@@ -208,7 +212,12 @@ impl Writer {
     }
 
     /// Writes a frame whose first records are `marks`; returns where its payload begins in the file.
-    fn write(&mut self, frame: &mut [u8], marks: Vec<Record>, durable: bool) -> Result<u64, LogError> {
+    pub(super) fn write(
+        &mut self,
+        frame: &mut [u8],
+        marks: Vec<Record>,
+        durable: bool,
+    ) -> Result<u64, LogError> {
         let result = self.try_write(frame, &marks, durable);
         match &result {
             Ok(_) => {
@@ -259,9 +268,9 @@ impl Writer {
         self.log.end();
         let mut frame = frame::begin();
         let snapshot = self.shared.core().state.snapshot(self.log.previous());
-        record::encode(&mut frame, &Record::Snapshot(snapshot));
+        encode::encode(&mut frame, &Record::Snapshot(snapshot));
         if let Some(record) = &record {
-            record::encode(&mut frame, record);
+            encode::encode(&mut frame, record);
         }
         let (number, file) = self.log.begin(frame, self.clock.now_ms())?;
         let mut core = self.shared.core();
@@ -278,9 +287,10 @@ impl Writer {
 
     /// Writes one record, durable, and applies it.
     pub(super) fn record(&mut self, record: &Record) -> Result<(), LogError> {
+        self.answers_first();
         let marks = std::mem::take(&mut self.shared.core().marks);
         let mut frame = frame::begin();
-        marks.iter().chain([record]).for_each(|record| record::encode(&mut frame, record));
+        marks.iter().chain([record]).for_each(|record| encode::encode(&mut frame, record));
         self.write(&mut frame, marks, true).map(drop)
     }
 
@@ -295,100 +305,8 @@ impl Writer {
         }
     }
 
-    fn alone(&mut self, command: Command) {
-        // A caller that is gone needs no answer.
-        match command {
-            Command::Subscribe { node, reply } => {
-                let (known, slot) = {
-                    let core = self.shared.core();
-                    (core.state.slot(&node).is_some(), core.state.next_slot())
-                };
-                let record = Record::Subscribe { slot, name: node.to_string() };
-                let done = if known { Ok(()) } else { self.record(&record).map(|()| self.apply(record)) };
-                let _ = reply.send(done);
-            }
-            Command::Unsubscribe { node, discard, reply } => {
-                let _ = reply.send(self.unsubscribe(&node, discard));
-            }
-            Command::Rename { old, new, reply } => {
-                let core = self.shared.core();
-                let (from, to) = (core.state.slot(&old), core.state.slot(&new));
-                drop(core);
-                let done = match (from, to) {
-                    (Some(slot), None) => {
-                        let record = Record::Rename { slot, name: new.to_string() };
-                        self.record(&record).map(|()| self.apply(record))
-                    }
-                    (None, _) => Err(LogError::Node(old)),
-                    (Some(_), Some(_)) => Err(LogError::Node(new)),
-                };
-                let _ = reply.send(done);
-            }
-            Command::Discard { node, reply } => {
-                let _ = reply.send(self.discard(&node));
-            }
-            Command::Close { reply } => self.close(reply),
-            Command::Append { .. } | Command::Failed { .. } | Command::Flush { .. } => {
-                self.group(vec![command]);
-            }
-        }
-    }
-
-    fn unsubscribe(&mut self, node: &common::node::NodeId, discard: bool) -> Result<u64, UnsubscribeError> {
-        let slot = self.shared.core().state.slot(node).ok_or_else(|| LogError::Node(node.clone()))?;
-        let pending = self.shared.core().state.node(slot).map_or(0, |node| node.pending);
-        if pending > 0 && !discard {
-            return Err(UnsubscribeError::Pending(pending));
-        }
-        let record = Record::Unsubscribe { slot };
-        self.record(&record)?;
-        Ok(self.drop_pending(slot, record))
-    }
-
-    fn discard(&mut self, node: &common::node::NodeId) -> Result<u64, LogError> {
-        let (slot, until) = {
-            let core = self.shared.core();
-            (core.state.slot(node).ok_or_else(|| LogError::Node(node.clone()))?, core.state.next())
-        };
-        let record = Record::Discard { slot, until };
-        self.record(&record)?;
-        Ok(self.drop_pending(slot, record))
-    }
-
-    fn drop_pending(&self, slot: record::Slot, record: Record) -> u64 {
-        let pending = {
-            let mut core = self.shared.core();
-            core.dying.retain(|(dying, _), _| *dying != slot);
-            core.report_discarded(slot);
-            core.state.node(slot).map_or(0, |node| node.pending)
-        };
-        self.apply(record);
-        pending
-    }
-
-    fn close(&mut self, reply: Reply<Result<(), LogError>>) {
-        let close = |writer: &mut Self| {
-            writer.bury()?;
-            writer.write_answers()?;
-            writer.answers.sync()?;
-            // All before is durable first, so that this record vouches for it.
-            let marks = std::mem::take(&mut writer.shared.core().marks);
-            let mut frame = frame::begin();
-            marks.iter().for_each(|mark| record::encode(&mut frame, mark));
-            writer.write(&mut frame, marks, true)?;
-            let mut frame = frame::begin();
-            record::encode(&mut frame, &Record::Closed);
-            writer.write(&mut frame, Vec::new(), true)
-        };
-        let done = close(self).map(drop);
-        if done.is_ok() {
-            self.shared.inbox.stop();
-        }
-        let _ = reply.send(done);
-    }
-
     /// Copies what was given up, and only then lets go of it.
-    fn bury(&mut self) -> Result<(), LogError> {
+    pub(super) fn bury(&mut self) -> Result<(), LogError> {
         while let Some((slot, sequence, letter, update)) = self.next_dead() {
             if let Err(error) = dead::write(&*self.shared.disk, slot, &letter, &update) {
                 let error = disk_error(&*self.shared.disk, "write", &dead::name(slot, sequence), error);

@@ -319,6 +319,21 @@ impl DiskFile for MemFile {
         }
     }
 
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut tree = self.tree.lock().unwrap();
+        tree.begin(Op::Write, &self.name)?;
+        let (used, capacity) = (tree.used(), tree.capacity.unwrap_or(usize::MAX));
+        let content = tree.contents.get_mut(&self.id).unwrap();
+        let end = (offset + len) as usize;
+        if used + end.saturating_sub(content.now.len()) > capacity {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        if content.now.len() < end {
+            content.now.resize(end, 0);
+        }
+        Ok(())
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut tree = self.tree.lock().unwrap();
         tree.begin(Op::Write, &self.name)?;

@@ -2,6 +2,7 @@
 
 mod basic;
 mod cut;
+mod faults;
 mod mem;
 mod model;
 mod script;

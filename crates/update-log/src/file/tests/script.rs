@@ -1,5 +1,8 @@
 //! A seeded script of operations, and a plain model of what the log promises.
 
+mod check;
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::mem::{EIO, ENOSPC, Fault, Op};
@@ -88,8 +91,8 @@ impl Script {
             70..72 => self.give_up(),
             72..74 => self.reject(),
             74..78 => self.subscribe(),
-            78..79 => self.unsubscribe(),
-            79..80 => self.rename(),
+            78..79 if disasters => self.unsubscribe(),
+            79..80 if disasters => self.rename(),
             80..81 => self.discard(),
             81..84 => self.send_only(),
             84..88 => self.repeat(),
@@ -103,6 +106,10 @@ impl Script {
     }
 
     fn count(&mut self, what: &'static str) {
+        if std::env::var_os("MUSTER_TRACE").is_some() {
+            let nodes: Vec<_> = self.nodes.iter().map(|n| (&n.name, &n.dying, &n.dead)).collect();
+            println!("{what} faulty {} next {} {nodes:?} dead {:?}", self.faulty, self.next, self.before());
+        }
         *self.counts.entry(what).or_default() += 1;
     }
 
@@ -139,7 +146,7 @@ impl Script {
         self.names += 1;
         let spool = self.dice.one_in(12) && !self.faulty;
         let mut new = if spool { spooled(&self.log, &id, len) } else { update(&id, len) };
-        let number = self.dice.one_in(3).then(|| self.names as u8);
+        let number = self.dice.one_in(3).then_some(self.names as u8);
         new.key = number.filter(|number| !self.keys.contains_key(number)).map(|number| key(number, 1));
         let keyed = new.key.map(|key| key.scope[0]);
         let buried = self.before();
@@ -378,147 +385,5 @@ impl Script {
                 self.count("repeat");
             }
         }
-    }
-
-    fn toggle_faults(&mut self) {
-        self.faulty = !self.faulty;
-        if !self.faulty {
-            self.disk.no_faults();
-            return;
-        }
-        let (mut dice, often) = (self.dice.clone(), 2 + self.dice.below(6));
-        self.disk.faults(move |op, _| {
-            let code = if dice.one_in(2) { EIO } else { ENOSPC };
-            let hit = dice.one_in(often);
-            let fault =
-                if op == Op::Write && dice.one_in(2) { Fault::Short(code) } else { Fault::Error(code) };
-            hit.then_some(fault)
-        });
-        self.forgetful = true;
-        self.count("faults");
-    }
-
-    /// Ends in order, unless something is under way, and opens again.
-    fn close(&mut self) {
-        let under_way =
-            self.nodes.iter().flat_map(|node| node.pending.values()).any(|tried| tried.unreported);
-        if under_way || self.faulty {
-            return;
-        }
-        let buried = self.before();
-        wait(self.log.close()).unwrap();
-        self.durable(&buried);
-        let disk = self.disk.killed();
-        self.open(disk, true);
-        self.count("close");
-    }
-
-    /// Ends anyhow, and opens what is left.
-    fn reopen(&mut self, crash: bool) {
-        if self.doubtful && !self.nodes.is_empty() && !self.dice.one_in(12) {
-            self.disk.no_faults();
-            self.faulty = false;
-            self.append();
-        }
-        let disk = if crash { self.disk.crashed(&mut self.dice) } else { self.disk.killed() };
-        self.forgetful |= crash;
-        self.faulty = false;
-        self.count(if crash { "crash" } else { "kill" });
-        if self.doubtful {
-            self.count("doubtful");
-            self.done = true;
-            self.check_doubtful(&disk);
-            return;
-        }
-        self.open(disk, false);
-    }
-
-    fn open(&mut self, disk: MemDisk, clean: bool) {
-        self.disk.stop_in(0);
-        self.log = FileLog::open_on(Arc::new(disk.clone()), self.options.clone(), None).unwrap();
-        self.disk = disk;
-        let more = u32::from(!clean);
-        for at in 0..self.nodes.len() {
-            let found = read(&self.log, &self.nodes[at].name);
-            let node = &mut self.nodes[at];
-            let (mut weak, dying) = (std::mem::take(&mut node.weak), std::mem::take(&mut node.dying));
-            let before = std::mem::take(&mut node.pending);
-            for pending in &found {
-                let (sequence, progress) = (pending.update.sequence.0, pending.progress);
-                let known = before.get(&sequence).copied().or_else(|| weak.remove(&sequence));
-                let known =
-                    known.unwrap_or_else(|| panic!("{sequence} came back on {} from nowhere", node.name));
-                assert!(
-                    progress.attempts >= known.sent,
-                    "{sequence} on {}: {progress:?} {known:?}",
-                    node.name
-                );
-                assert_eq!((progress.attempts, progress.failures), (known.attempts + more, known.failures));
-                let Try { sent, .. } = known;
-                let tried =
-                    Try { attempts: progress.attempts, failures: progress.failures, sent, unreported: false };
-                node.pending.insert(sequence, tried);
-            }
-            let lost: Vec<_> =
-                before.keys().filter(|sequence| !node.pending.contains_key(sequence)).collect();
-            assert!(lost.is_empty(), "{} lost {lost:?}", node.name);
-            node.dead.extend(dying.into_iter().filter(|sequence| !node.pending.contains_key(sequence)));
-        }
-        for key in self.keys.values_mut().filter(|_| !clean) {
-            key.open |= self.nodes.iter().any(|node| node.pending.contains_key(&key.sequence));
-        }
-        self.check();
-    }
-
-    /// Something refused may be there; nothing accepted may be missing.
-    fn check_doubtful(&mut self, disk: &MemDisk) {
-        self.disk.stop_in(0);
-        let log = FileLog::open_on(Arc::new(disk.clone()), self.options.clone(), None).unwrap();
-        let names: BTreeSet<_> = log.nodes().iter().map(|node| node.host().to_owned()).collect();
-        for known in self.nodes.iter().filter(|known| names.contains(&known.name)) {
-            let found: BTreeSet<_> = sequences(&log, &known.name).into_iter().collect();
-            let lost: Vec<_> = known.pending.keys().filter(|sequence| !found.contains(sequence)).collect();
-            // A refused discard, unsubscription or rejection may have come true.
-            assert!(lost.is_empty() || found.is_empty() || lost.len() <= 1, "{} lost {lost:?}", known.name);
-        }
-    }
-
-    /// Compares everything that can be seen with the model.
-    pub(super) fn check(&mut self) {
-        for known in &self.nodes {
-            let found = read(&self.log, &known.name);
-            let expected: Vec<_> = known.pending.keys().copied().collect();
-            assert_eq!(
-                found.iter().map(|p| p.update.sequence.0).collect::<Vec<_>>(),
-                expected,
-                "{}",
-                known.name
-            );
-            for pending in &found {
-                let sequence = pending.update.sequence.0;
-                let (id, len) = &self.ids[&sequence];
-                assert_eq!((&*pending.update.id, pending.update.body.len()), (id.as_str(), *len as u64));
-                match &pending.update.body {
-                    UpdateBody::Memory(body) => assert_eq!(*body, body_of(id, *len)),
-                    UpdateBody::Spooled(body) => {
-                        let name = body.path.strip_prefix("/log").unwrap().to_str().unwrap();
-                        assert_eq!(self.disk.files(name)[0].1, body_of(id, *len));
-                    }
-                }
-                let tried = known.pending[&sequence];
-                assert_eq!(pending.progress.attempts, tried.attempts, "{sequence} on {}", known.name);
-            }
-            let queue = self.log.queue(&node(&known.name)).unwrap();
-            let low = queue.cursor.low().0;
-            assert!(expected.first().is_none_or(|first| low <= *first), "the cursor is ahead of the truth");
-            assert!(queue.pending >= expected.len() as u64);
-            let dead: BTreeSet<_> =
-                self.before().into_iter().filter(|(name, _)| *name == known.name).collect();
-            for sequence in &known.dead {
-                assert!(dead.contains(&(known.name.clone(), *sequence)), "dead letter {sequence} is gone");
-            }
-        }
-        assert_eq!(self.log.nodes().len(), self.nodes.len());
-        assert_eq!(self.log.tail().borrow().0, self.next);
     }
 }

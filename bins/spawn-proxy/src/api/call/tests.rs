@@ -41,9 +41,14 @@ fn hosts_and_ports_in_the_url_are_checked() {
         assert_eq!((status, message.as_str()), (400, "Could not recognize :port parameter"), "{port}");
         assert!(info.contains(port) && !info.contains("strconv"), "{info}");
     }
-    let zero = (400, "The parameter ':port' could not be zero value".into(), "Please apply a non-zero value to the data".into());
+    let zero = (
+        400,
+        "The parameter ':port' could not be zero value".into(),
+        "Please apply a non-zero value to the data".into(),
+    );
     assert_eq!(message("GET", "/nodes/h/0"), zero);
-    let host = (400, "Could not recognize ho st parameter".into(), "ho st parameter is not alpha-numeric".into());
+    let host =
+        (400, "Could not recognize ho st parameter".into(), "ho st parameter is not alpha-numeric".into());
     assert_eq!(message("PUT", "/nodes/ho%20st/80"), host);
     assert_eq!(message("GET", "/nodes/ho%20st"), host);
 }
@@ -71,19 +76,22 @@ fn lists_are_filtered_and_bounded() {
     assert_eq!(filter("/updates"), (None, None, 100));
     assert_eq!(filter("/updates?node=&state=&limit="), (None, None, 100));
     let node = Some("[::1]:80".to_owned());
-    assert_eq!(filter("/updates?node=%5B::1%5D:80&state=dead&limit=5000"), (node, Some(DeliveryState::Dead), 1000));
-    for target in ["/updates?limit=0", "/updates?limit=x", "/updates?state=lost", "/updates?node=h", "/updates/x", "/updates/+1"] {
+    assert_eq!(
+        filter("/updates?node=%5B::1%5D:80&state=dead&limit=5000"),
+        (node, Some(DeliveryState::Dead), 1000)
+    );
+    for target in [
+        "/updates?limit=0",
+        "/updates?limit=x",
+        "/updates?state=lost",
+        "/updates?node=h",
+        "/updates/x",
+        "/updates/+1",
+    ] {
         assert_eq!(message("GET", target).0, 400, "{target}");
     }
     assert_eq!(message("GET", "/dead-letters?node=h:0").1, "Could not recognize node parameter");
     assert_eq!(message("GET", "/metrics?format=xml").1, "Could not recognize format parameter");
-}
-
-#[test]
-fn only_true_switches_on() {
-    let on = |target: &str| Query::of(&target.parse().unwrap()).on("discard");
-    assert!(on("/nodes?discard=true") && on("/nodes?a&discard=tru%65&discard=false"));
-    assert!(!on("/nodes") && !on("/nodes?discard") && !on("/nodes?discard=1") && !on("/nodes?discard=TRUE"));
 }
 
 proptest! {
