@@ -28,6 +28,7 @@ use crate::proxy::service;
 use crate::proxy::worker::{Spawner, Workers};
 use crate::shared::{Buffer, Shared};
 use crate::storage;
+use crate::watchers::{LogHealth, keep_ready};
 
 /// How long deliveries that are under way may take to finish at the end.
 const LAST_DELIVERIES: Duration = Duration::from_secs(2);
@@ -57,6 +58,7 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
         nodes,
         ring: RoundRobin::default(),
         log: log.clone(),
+        log_health: LogHealth::default(),
         buffer: Buffer::default(),
         metrics: Metrics::default(),
         api_url: format!("http://{}", reachable(&config.api_address, api_addr)),
@@ -75,6 +77,10 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
         let operators = Drain::new();
         listen_for_operators(&shared, api_listener, &config, &lifecycle, &operators);
         log_listening("api", api_addr);
+        if api_addr.ip().is_unspecified() && config.live.updates.status_url.is_none() {
+            tracing::warn!(location = shared.api_url, "202 answers point to this host: set updates.status-url to where clients reach the API");
+        }
+        tokio::spawn(keep_ready(shared.clone(), lifecycle.readiness.clone(), config.log_dir.clone()));
         let reloads = follow_reloads(&shared);
         let live = shared.clone();
         lifecycle.run(move |config: Config, _| apply(&live, &reloads, config)).await;

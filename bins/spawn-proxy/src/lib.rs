@@ -13,3 +13,4 @@ pub mod route;
 pub mod settings;
 pub mod shared;
 mod storage;
+pub mod watchers;

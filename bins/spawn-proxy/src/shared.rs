@@ -11,6 +11,7 @@ use update_log::UpdateLog;
 use crate::config::LiveConfig;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::watchers::LogHealth;
 
 /// What all threads share.
 pub struct Shared {
@@ -22,6 +23,8 @@ pub struct Shared {
     pub ring: RoundRobin,
     /// The update log, whichever engine keeps it.
     pub log: Arc<dyn UpdateLog>,
+    /// Whether the log can be written.
+    pub log_health: LogHealth,
     /// Memory for bodies.
     pub buffer: Buffer,
     /// Counters.

@@ -134,9 +134,9 @@ impl World {
     }
 
     fn refuse(&mut self) -> Outcome {
-        self.tally.server_errors += 1;
+        self.tally.failed += 1;
         let wish = self.rng.random_bool(0.1).then(|| Duration::from_secs(3));
-        Outcome::Failed { retry_after: wish, server_error: true }
+        Outcome::Failed { retry_after: wish }
     }
 
     fn check(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use common::queue::Sequence;
@@ -97,6 +98,8 @@ pub struct Update {
     pub headers: HeaderMap,
     /// The body.
     pub body: UpdateBody,
+    /// When this process appended it; `None` when it was read back, and so is older.
+    pub appended: Option<Instant>,
     /// Follows the answers; present while the update has not left memory since its append.
     pub tracker: Option<Arc<Tracker>>,
 }

@@ -30,7 +30,7 @@ const LONGEST_WISH: Duration = Duration::from_secs(3600);
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt to make.
-pub struct Attempt {
+pub(super) struct Attempt {
     /// The thread that makes it.
     pub worker: Rc<Worker>,
     /// The node.
@@ -44,7 +44,7 @@ pub struct Attempt {
 }
 
 /// What came of it.
-pub struct Finished {
+pub(super) struct Finished {
     /// Which update.
     pub sequence: Sequence,
     /// What it means for the schedule; whatever settles the update has been told to the log.
@@ -56,7 +56,7 @@ pub struct Finished {
 }
 
 /// Makes the attempt.
-pub async fn run(attempt: Attempt) -> Finished {
+pub(super) async fn run(attempt: Attempt) -> Finished {
     let sequence = attempt.update.sequence;
     let finished = |outcome, status, error| Finished { sequence, outcome, status, error };
     let log = &attempt.worker.shared.log;
@@ -74,9 +74,9 @@ pub async fn run(attempt: Attempt) -> Finished {
             attempt.live.answered(kind, answer.status);
             attempt.refused(answer, wish).await
         }
-        Err(ExchangeError::Connect { node, source }) => {
+        Err(error @ (ExchangeError::Connect { .. } | ExchangeError::TimedOut { connecting: true, .. })) => {
             attempt.live.unreachable();
-            attempt.live.set_queue_error(Some(format!("cannot connect to {node}: {source}")));
+            attempt.live.set_queue_error(Some(error.to_string()));
             if attempt.number > 1 {
                 log.end_retry(&attempt.live.id, sequence);
             }
@@ -88,7 +88,7 @@ pub async fn run(attempt: Attempt) -> Finished {
                 attempt.live.unreachable();
             }
             attempt.failed(0, error.to_string(), None).await;
-            finished(Outcome::Failed { retry_after: None, server_error: false }, 0, error.to_string())
+            finished(Outcome::Failed { retry_after: None }, 0, error.to_string())
         }
     }
 }
@@ -119,7 +119,11 @@ impl Attempt {
         map.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&update.id).map_err(|error| unusable(error.to_string()))?);
         map.insert(SPAWN_SEQUENCE, HeaderValue::from(update.sequence.0));
         map.insert(SPAWN_ATTEMPT, HeaderValue::from(self.number));
-        if self.worker.shared.config.load().host_of_node {
+        if update.body.is_empty() && update.method != http::Method::DELETE {
+            // Where a body would have a meaning, its absence is told (RFC 9110, 8.6).
+            map.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        if self.worker.shared.config.load().host_of_node || !map.contains_key(header::HOST) {
             map.insert(header::HOST, self.live.header.clone());
         }
         Ok(request)
@@ -137,7 +141,7 @@ impl Attempt {
         {
             metrics.divergences.inc();
             tracing::warn!(node = %self.live.id, sequence = %self.update.sequence, status = answer.status.as_u16(),
-                method = %self.update.method, target = %self.update.target, "nodes answered this update differently");
+                method = %self.update.method, path = %self.update.target, "nodes answered this update differently");
         }
         let settled = Settled::Delivered { attempt: self.number, answer: Arc::new(answer), digest, level };
         log.settle(&self.live.id, &self.update, settled);
@@ -149,7 +153,7 @@ impl Attempt {
         let error = format!("{} answered {status}", self.live.id);
         let answer = Arc::new(answer);
         self.failed(status.as_u16(), error.clone(), Some(answer.clone())).await;
-        let mut outcome = Outcome::Failed { retry_after: wish, server_error: status.is_server_error() };
+        let mut outcome = Outcome::Failed { retry_after: wish };
         if self.all_refuse().await && self.worker.shared.log.reject(self.update.sequence, answer).await {
             self.worker.shared.metrics.rejected.inc();
             outcome = Outcome::Answered;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::queue::Sequence;
 use futures_util::StreamExt;
@@ -57,6 +57,8 @@ pub struct Deliverer {
     resting_since: Option<Instant>,
     ordering: Ordering,
     generation: u64,
+    /// Nobody gives orders any more: the last one, to stop, stands.
+    orphaned: bool,
 }
 
 fn bounds(worker: &Worker) -> (Policy, Ordering) {
@@ -71,6 +73,8 @@ fn bounds(worker: &Worker) -> (Policy, Ordering) {
 
 struct InWindow {
     update: Arc<Update>,
+    /// When the update was received, on the clock that lag is measured with.
+    received: Instant,
     last_status: u16,
     last_error: String,
 }
@@ -92,6 +96,7 @@ impl Deliverer {
             resting_since: None,
             ordering,
             generation: live.generation(),
+            orphaned: false,
             worker,
             live,
         }
@@ -126,7 +131,7 @@ impl Deliverer {
                     self.finished(finished);
                 }
             }
-            changed = self.order.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            changed = self.order.changed(), if !self.orphaned => self.orphaned = changed.is_err(),
             _ = self.tail.changed() => {}
             _ = self.checks.changed() => self.judge(),
             () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
@@ -185,14 +190,32 @@ impl Deliverer {
             Ordering::Path => ConflictPath::of(&update.target),
         };
         self.schedule.enter(sequence, path, progress.attempts, progress.failures, self.now());
-        self.window.insert(sequence, InWindow { update, last_status: progress.status, last_error: String::new() });
+        let received = self.received(&update);
+        let one = InWindow { update, received, last_status: progress.status, last_error: String::new() };
+        self.window.insert(sequence, one);
         self.read_from = sequence.next();
+    }
+
+    /// What was read back from the disk has been waiting for a while: the wall clock says how long,
+    /// but never that the node is level.
+    fn received(&self, update: &Update) -> Instant {
+        update.appended.unwrap_or_else(|| {
+            let wall = UNIX_EPOCH + Duration::from_millis(update.received_ms);
+            let age = SystemTime::now().duration_since(wall).unwrap_or_default();
+            let max_lag = self.worker.shared.config.load().max_lag;
+            let now = Instant::now();
+            now.checked_sub(age.max(max_lag + Duration::from_secs(1))).unwrap_or(self.epoch)
+        })
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        self.window.get(&self.schedule.first()?).map(|one| one.received)
     }
 
     /// Forgets the window but for what is under way: the log still has it.
     fn rest(&mut self) -> bool {
         if self.resting_since.is_none() {
-            self.resting_since = Some(self.schedule.oldest().map_or_else(Instant::now, |age| self.epoch + age));
+            self.resting_since = Some(self.oldest().unwrap_or_else(Instant::now));
             self.read_from = self.schedule.first().unwrap_or(self.read_from);
             let kept = self.schedule.forget_waiting();
             self.window.retain(|sequence, _| kept.contains(sequence));
@@ -265,11 +288,12 @@ impl Deliverer {
 
     fn publish(&self, order: Order) {
         let oldest = match self.resting_since {
-            None => self.schedule.oldest().map(|age| self.epoch + age),
+            None => self.oldest(),
             Some(since) => (order != Order::Stop && *self.tail.borrow() > self.read_from).then_some(since),
         };
         let applied_before = self.schedule.first().unwrap_or(self.read_from);
         self.live.set_position(oldest, applied_before.0);
-        self.live.set_waiting(!self.live.is_healthy() || self.schedule.is_probing());
+        let pending = !self.schedule.is_empty();
+        self.live.set_waiting(pending && (!self.live.is_healthy() || self.schedule.is_probing()));
     }
 }

@@ -41,8 +41,6 @@ pub enum Outcome {
     Failed {
         /// The node's own wish.
         retry_after: Option<Duration>,
-        /// Whether the answer was a 5xx, which then is one of the tally's.
-        server_error: bool,
     },
     /// The request never left: nothing was attempted.
     Unsent,
@@ -82,7 +80,6 @@ struct Entry {
     suspicion: Option<Suspicion>,
     /// The node asked not to be tried before this time.
     not_before: Duration,
-    entered: Duration,
 }
 
 impl Entry {
@@ -154,7 +151,6 @@ impl Schedule {
                 in_a_row: 0,
                 suspicion: None,
                 not_before: Duration::ZERO,
-                entered: now,
             },
         );
     }
@@ -172,11 +168,6 @@ impl Schedule {
     /// Updates under way.
     pub fn under_way(&self) -> usize {
         self.under_way
-    }
-
-    /// When the oldest unfinished update was entered.
-    pub fn oldest(&self) -> Option<Duration> {
-        self.entries.first_key_value().map(|(_, entry)| entry.entered)
     }
 
     /// The first unfinished sequence.
@@ -235,7 +226,7 @@ impl Schedule {
                 entry.attempts -= 1;
                 self.again(sequence, now);
             }
-            Outcome::Failed { retry_after, server_error } => {
+            Outcome::Failed { retry_after } => {
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
                 let wish = retry_after.map(|wait| now + wait).unwrap_or_default();
                 self.probe_at = wish.max(now + self.policy.backoff.wait(self.failures_in_a_row - PROBE_AFTER.min(self.failures_in_a_row), rng));
@@ -243,7 +234,7 @@ impl Schedule {
                 entry.in_a_row = entry.in_a_row.saturating_add(1);
                 entry.not_before = wish;
                 if let Some(suspicion) = &mut entry.suspicion {
-                    suspicion.failed(server_error);
+                    suspicion.failed();
                 }
                 let wait = self.policy.backoff.wait(entry.in_a_row - 1, rng);
                 let due = if wish > Duration::ZERO { wish } else { now + wait };

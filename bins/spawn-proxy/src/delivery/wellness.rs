@@ -5,10 +5,10 @@ use std::time::Duration;
 /// How a node has answered everything so far, reads and updates alike.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Answers that were not 5xx.
+    /// Answers that were neither 5xx nor 429.
     pub fine: u64,
-    /// Answers that were 5xx.
-    pub server_errors: u64,
+    /// 5xx, 429, and requests that got no answer.
+    pub failed: u64,
 }
 
 /// Failures of one update that wait for the verdict on the node.
@@ -18,19 +18,17 @@ pub struct Suspicion {
     pub since: Duration,
     tally: Tally,
     failures: u32,
-    own_errors: u64,
 }
 
 impl Suspicion {
     /// An attempt begins, the node having answered `tally` so far.
     pub fn begin(now: Duration, tally: Tally) -> Self {
-        Self { since: now, tally, failures: 0, own_errors: 0 }
+        Self { since: now, tally, failures: 0 }
     }
 
-    /// The attempt failed; `server_error` when by a 5xx.
-    pub fn failed(&mut self, server_error: bool) {
+    /// The attempt failed.
+    pub fn failed(&mut self) {
         self.failures += 1;
-        self.own_errors += u64::from(server_error);
     }
 
     /// How many attempts have failed.
@@ -41,7 +39,7 @@ impl Suspicion {
     /// What can be said once the node has passed a health check.
     pub fn verdict(&self, now: Tally) -> Verdict {
         let fine = now.fine - self.tally.fine;
-        let others = (now.server_errors - self.tally.server_errors).saturating_sub(self.own_errors);
+        let others = (now.failed - self.tally.failed).saturating_sub(self.failures.into());
         match (fine, others) {
             (0, 0) => Verdict::Unknown,
             (0, _) => Verdict::NodeWasUnwell,
@@ -53,9 +51,9 @@ impl Suspicion {
 /// Whether failures count against the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The node answered something else meanwhile, and not with 5xx.
+    /// The node answered something else meanwhile.
     NodeWasWell,
-    /// The node answered everything else meanwhile with 5xx, too.
+    /// The node failed everything else meanwhile, too.
     NodeWasUnwell,
     /// There was nothing else to answer: only the health check speaks for the node.
     Unknown,
@@ -67,11 +65,11 @@ mod tests {
 
     #[test]
     fn only_others_speak_for_or_against_the_node() {
-        let before = Tally { fine: 5, server_errors: 2 };
+        let before = Tally { fine: 5, failed: 2 };
         let mut suspicion = Suspicion::begin(Duration::ZERO, before);
-        suspicion.failed(true);
-        suspicion.failed(true);
-        let at = |fine, server_errors| suspicion.verdict(Tally { fine, server_errors });
+        suspicion.failed();
+        suspicion.failed();
+        let at = |fine, failed| suspicion.verdict(Tally { fine, failed });
         assert_eq!(at(5, 4), Verdict::Unknown);
         assert_eq!(at(5, 5), Verdict::NodeWasUnwell);
         assert_eq!(at(6, 9), Verdict::NodeWasWell);

@@ -16,6 +16,8 @@ use crate::proxy::worker::Spawner;
 pub(super) struct Fleet {
     spawner: Spawner,
     tasks: HashMap<NodeId, Tasks>,
+    /// Deliverers that were told to stop and may still have something under way.
+    ending: HashMap<NodeId, watch::Sender<Order>>,
     next_thread: usize,
 }
 
@@ -27,30 +29,35 @@ struct Tasks {
 
 impl Fleet {
     pub(super) fn new(spawner: Spawner) -> Self {
-        Self { spawner, tasks: HashMap::new(), next_thread: 0 }
+        Self { spawner, tasks: HashMap::new(), ending: HashMap::new(), next_thread: 0 }
     }
 
-    /// Starts, stops and instructs tasks so that each active node has its own.
-    pub(super) fn follow(&mut self, table: &Table) {
-        self.tasks.retain(|id, tasks| {
-            let stays = table.get(id).is_some_and(|entry| entry.node.active);
-            if !stays {
-                tasks.end();
-            }
-            stays
-        });
+    /// Starts, stops and instructs tasks so that each active node has its own. A node that was
+    /// renamed, or comes back, waits for the end of what is still under way to it.
+    pub(super) fn follow(&mut self, table: &Table, renamed: &[(NodeId, NodeId)]) {
+        self.ending.retain(|_, order| !order.is_closed());
+        let stays = |id: &NodeId| table.get(id).is_some_and(|entry| entry.node.active);
+        for (id, tasks) in self.tasks.extract_if(|id, _| !stays(id)) {
+            tasks.end();
+            self.ending.insert(id, tasks.order);
+        }
         for entry in table.entries().iter().filter(|entry| entry.node.active) {
             let order = order_for(entry);
             match self.tasks.get(&entry.node.id) {
                 Some(tasks) => {
                     tasks.order.send_if_modified(|now| std::mem::replace(now, order) != order);
                 }
-                None => self.start(entry),
+                None => {
+                    let id = &entry.node.id;
+                    let old = renamed.iter().find(|(_, new)| new == id).map_or(id, |(old, _)| old);
+                    let predecessor = self.ending.remove(old);
+                    self.start(entry, predecessor);
+                }
             }
         }
     }
 
-    fn start(&mut self, entry: &Entry) {
+    fn start(&mut self, entry: &Entry, predecessor: Option<watch::Sender<Order>>) {
         // Spread evenly: a node's deliveries all run on one thread, in one order.
         let thread = self.next_thread;
         self.next_thread += 1;
@@ -60,7 +67,12 @@ impl Fleet {
         let (order, orders) = watch::channel(order_for(entry));
         let live = entry.live.clone();
         self.spawner.run_on(thread, move |worker| {
-            tokio::task::spawn_local(Deliverer::new(worker, live, orders).run());
+            tokio::task::spawn_local(async move {
+                if let Some(predecessor) = predecessor {
+                    predecessor.closed().await;
+                }
+                Deliverer::new(worker, live, orders).run().await;
+            });
         });
         let live = entry.live.clone();
         self.tasks.insert(entry.node.id.clone(), Tasks { order, stop_checks, live });
@@ -77,8 +89,9 @@ impl Fleet {
     /// Stops all and waits until what was under way is finished.
     pub(super) async fn stop(&mut self) {
         self.tasks.values().for_each(Tasks::end);
-        for (_, tasks) in self.tasks.drain() {
-            tasks.order.closed().await;
+        let last = self.tasks.drain().map(|(_, tasks)| tasks.order).chain(self.ending.drain().map(|(_, order)| order));
+        for order in last.collect::<Vec<_>>() {
+            order.closed().await;
         }
     }
 }

@@ -72,7 +72,7 @@ pub struct Live {
     check_now: Notify,
     checks: watch::Sender<CheckResult>,
     fine: AtomicU64,
-    server_errors: AtomicU64,
+    failures: AtomicU64,
     /// When the oldest undelivered update was first seen, in ms after `epoch`, plus 1; 0 when level.
     oldest_undelivered: AtomicU64,
     /// The first sequence that the node has not applied.
@@ -107,7 +107,7 @@ impl Live {
             check_now: Notify::new(),
             checks: watch::Sender::default(),
             fine: AtomicU64::new(0),
-            server_errors: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             oldest_undelivered: AtomicU64::new(UNKNOWN),
             applied_before: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
@@ -148,13 +148,10 @@ impl Live {
         self.checks.subscribe()
     }
 
-    /// Counts an answer. 429 is no success, and says nothing about the node's health.
+    /// Counts an answer; 5xx and 429 as failures.
     pub fn answered(&self, kind: Kind, status: http::StatusCode) {
-        if status.is_server_error() {
-            self.server_errors.fetch_add(1, Relaxed);
-            self.failure.of(kind).fetch_add(1, Relaxed);
-        } else if status == http::StatusCode::TOO_MANY_REQUESTS {
-            self.failure.of(kind).fetch_add(1, Relaxed);
+        if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
+            self.failed(kind);
         } else {
             self.fine.fetch_add(1, Relaxed);
             self.success.of(kind).fetch_add(1, Relaxed);
@@ -163,12 +160,13 @@ impl Live {
 
     /// Counts a request that got no answer.
     pub fn failed(&self, kind: Kind) {
+        self.failures.fetch_add(1, Relaxed);
         self.failure.of(kind).fetch_add(1, Relaxed);
     }
 
     /// How the node has answered everything so far.
     pub fn tally(&self) -> Tally {
-        Tally { fine: self.fine.load(Relaxed), server_errors: self.server_errors.load(Relaxed) }
+        Tally { fine: self.fine.load(Relaxed), failed: self.failures.load(Relaxed) }
     }
 
     /// Publishes since when the node is behind the log, and the first sequence it has not applied.

@@ -163,7 +163,7 @@ impl Nodes {
                 }
             }
         }
-        self.install(editor, change.nodes);
+        self.install(editor, change.nodes, &change.renamed);
         // Where a node took another's place, the queue under that address is not the one that was read.
         change.renamed.iter().for_each(|(_, new)| editor.fleet.refresh(new));
         Ok(changed)
@@ -206,11 +206,11 @@ impl Nodes {
         if let Err(error) = editor.keep(Stored { nodes: nodes.clone(), ..before }).await {
             tracing::error!(%error, "a change failed, and the nodes as they were cannot be written");
         }
-        self.install(editor, nodes);
+        self.install(editor, nodes, &[]);
     }
 
     /// Swaps the table, then starts and stops tasks: nobody is sent to a node that is no longer in it.
-    fn install(&self, editor: &mut Editor, nodes: Vec<Node>) {
+    fn install(&self, editor: &mut Editor, nodes: Vec<Node>, renamed: &[(NodeId, NodeId)]) {
         let before = self.table.load_full();
         let live = |id: &NodeId| {
             before.get(id).filter(|entry| entry.node.active).map_or_else(|| Arc::new(Live::new(id.clone(), self.epoch)), |entry| entry.live.clone())
@@ -218,7 +218,7 @@ impl Nodes {
         let entries = nodes.into_iter().map(|node| Entry { live: live(&node.id), node }).collect();
         let table = Arc::new(Table::new(entries));
         self.table.store(table.clone());
-        editor.fleet.follow(&table);
+        editor.fleet.follow(&table, renamed);
     }
 
     /// Drops what waits for a node, and goes on with what comes; how much that was.

@@ -86,7 +86,7 @@ impl Origin {
 pub fn prepare_request(headers: &mut HeaderMap, origin: &Origin, version: http::Version) {
     remove_hop_by_hop(headers);
     headers.remove(header::EXPECT);
-    for name in [SPAWN_SEQUENCE, SPAWN_ATTEMPT, SPAWN_NODE] {
+    for name in [SPAWN_SEQUENCE, SPAWN_ATTEMPT, SPAWN_NODE, SPAWN_LAG] {
         headers.remove(name);
     }
     append_to_list(headers, X_FORWARDED_FOR, &origin.client);

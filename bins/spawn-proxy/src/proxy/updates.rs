@@ -52,7 +52,9 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Res
         headers: to_store(&parts.headers),
         body: received.body,
     };
-    match worker.shared.log.append(update).await.map_err(not_appended)? {
+    let appended = worker.shared.log.append(update).await;
+    worker.shared.log_health.note(!matches!(appended, Err(AppendError::Log(_))));
+    match appended.map_err(not_appended)? {
         Appended::New { sequence, tracker } => {
             drop(reserved);
             let response = answer_when(&worker, &config, sequence, &tracker).await;

@@ -11,9 +11,9 @@ use crate::{call, data, node, ports};
 /// Puts a directory where the file of the nodes has to be written.
 fn block(proxy: &Proxy) -> String {
     let file = proxy.dir.join("data/nodes.json");
-    let content = fs::read_to_string(&file).unwrap();
-    fs::remove_file(&file).unwrap();
-    fs::create_dir_all(file.join("in-the-way")).unwrap();
+    let content = fs::read_to_string(&file).expect("the nodes are kept in a file");
+    fs::remove_file(&file).expect("the file can be removed");
+    fs::create_dir_all(file.join("in-the-way")).expect("a directory can be made");
     content
 }
 
@@ -49,9 +49,10 @@ async fn a_change_that_cannot_be_kept_is_not_made() {
 async fn cut_short(proxy: &mut Proxy, change: impl FnOnce(&mut Value)) {
     proxy.process.kill9();
     let file = proxy.dir.join("data/nodes.json");
-    let mut kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let content = fs::read(&file).expect("the nodes are kept in a file");
+    let mut kept: Value = serde_json::from_slice(&content).expect("they are kept as JSON");
     change(&mut kept);
-    fs::write(&file, kept.to_string()).unwrap();
+    fs::write(&file, kept.to_string()).expect("the file can be written");
     proxy.restart().await;
 }
 

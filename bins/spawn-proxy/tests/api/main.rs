@@ -5,7 +5,6 @@ mod defects;
 mod errors;
 mod faults;
 #[path = "../it/harness.rs"]
-#[expect(dead_code, reason = "the harness is shared, and this program does not use all of it")]
 mod harness;
 mod nodes;
 mod queues;

@@ -335,6 +335,71 @@ async fn maintenance_in_the_middle_of_failures_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_node_that_catches_up_gets_no_reads_until_it_is_level() {
+    let nodes = RecorderNode::start_many(2);
+    nodes[1].rule(Rule::new(Act::Delay(Duration::from_millis(30))).updates());
+    let proxy = Flags::new().nodes(&nodes).and(&["--round-robin", "--max-lag", "500ms"]).start().await;
+    assert_eq!(proxy.change(nodes[1].addr(), r#"{"maintenance":true}"#).await, 202);
+    for number in 0..150 {
+        assert_eq!(proxy.put("/k", &number.to_string()).await.status, 200);
+    }
+    // The oldest has to be older than the lag that is allowed before the node is back among the others.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(proxy.change(nodes[1].addr(), r#"{"maintenance":false}"#).await, 202);
+    let stale = nodes[1].addr().to_string();
+    while proxy.pending(nodes[1].addr()).await > 60 {
+        let answer = proxy.get("/x").await;
+        // Whatever was read before the last look at the queue was read while it was behind.
+        assert!(answer.header("spawn-node") != Some(&stale) || proxy.pending(nodes[1].addr()).await < 30, "a stale read");
+    }
+    proxy.level().await;
+}
+
+#[tokio::test]
+async fn a_rename_in_the_middle_of_a_delivery_repeats_it_with_a_higher_attempt() {
+    let old = RecorderNode::start("old");
+    old.rule(Rule::new(Act::Late(Duration::from_millis(700))).updates());
+    let proxy = Flags::new().node(old.addr()).and(&["--ack", "queued"]).start().await;
+    assert_eq!(proxy.put("/k", "1").await.status, 202);
+    reaches(&old, 1).await;
+    let new = RecorderNode::start("new");
+    let rename = json!({"host": new.addr().ip().to_string(), "port": new.addr().port()}).to_string();
+    assert_eq!(proxy.change(old.addr(), &rename).await, 202);
+    proxy.level().await;
+    assert_eq!(old.entries()[0].attempt, Some(1));
+    assert!(new.entries().iter().all(|entry| entry.attempt > Some(1)), "{:?}", new.entries());
+    assert_eq!(proxy.put("/k", "2").await.status, 202);
+    eventually("the new address to get what comes", SOON, async || new.entries().iter().any(|entry| entry.sequence == Some(2)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_node_that_limits_its_rate_makes_no_dead_letters() {
+    let nodes = RecorderNode::start_many(2);
+    nodes[1].rule(Rule::new(Act::Status(429)).updates());
+    let proxy = Flags::new().nodes(&nodes).and(&["--max-attempts", "2", "--retry-max", "100ms", "--check-url", "/health"]).start().await;
+    for number in 0..3 {
+        assert_eq!(proxy.put(&format!("/k/{number}"), "x").await.status, 200);
+    }
+    eventually("plenty of refusals", SOON, async || (nodes[1].count() > 30).then_some(())).await;
+    assert!(proxy.results("/dead-letters").await.is_empty());
+    nodes[1].heal();
+    proxy.level().await;
+    assert_eq!(nodes[1].applied(), 3);
+}
+
+#[tokio::test]
+async fn an_empty_body_keeps_its_length_and_a_missing_host_is_made() {
+    let node = RecorderNode::start("n");
+    node.keep_headers();
+    let proxy = Flags::new().node(node.addr()).start().await;
+    let mut raw = testkit::Raw::connect(proxy.addr).await;
+    raw.send("POST /k HTTP/1.0\r\n\r\n").await;
+    assert_eq!(raw.answer().await.unwrap().status, 200);
+    let entry = &node.entries()[0];
+    assert_eq!((entry.header("content-length"), entry.header("host")), (Some("0"), Some(&*node.addr().to_string())));
+}
+
+#[tokio::test]
 async fn a_full_log_refuses_and_recovers() {
     let mut node = RecorderNode::start("n");
     let proxy = Flags::new().node(node.addr()).and(&["--ack", "queued", "--max-pending-bytes", "100KiB"]).start().await;

@@ -64,7 +64,9 @@ impl Entry {
     }
 
     pub(super) fn beats(&self, other: &Self) -> bool {
-        self.order(other) == Ordering::Less
+        // Scores are never NaN nor -0, so that this is `order` with less work.
+        self.score < other.score
+            || (self.score == other.score && (self.tie, self.rank) < (other.tie, other.rank))
     }
 }
 

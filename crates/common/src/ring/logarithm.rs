@@ -35,6 +35,11 @@ pub(super) fn minus_ln(u: u64) -> u64 {
     u64::from(halvings) * HALF[LINES] + line(&HALF, rest << 1)
 }
 
+/// A number that [`minus_ln`] is not below: 1 - U, less what rounding may take.
+pub(super) fn at_least(u: u64) -> u64 {
+    (!u >> (u64::BITS - FRACTION_BITS)).saturating_sub(4)
+}
+
 /// -ln(1 - x / 2^64), for x below 2^63.
 fn minus_ln_1p(x: u64) -> u64 {
     let octave = x.leading_zeros() as usize;
@@ -131,6 +136,7 @@ mod tests {
         fn it_is_the_logarithm(u: u64, shift in 0u32..50, high: bool) {
             let u = if high { !(u >> shift) } else { u >> shift };
             let (exact, found) = (exact(u), found(u));
+            prop_assert!(minus_ln(u) >= at_least(u));
             prop_assert!((exact - found).abs() <= exact * 1e-4 + 1e-15, "{u}: {found} is not {exact}");
         }
 

@@ -7,7 +7,7 @@
 
 use super::answer::{Answer, Entry, Shortlist};
 use super::hash::{self, NameDigest};
-use super::logarithm::minus_ln;
+use super::logarithm::{at_least, minus_ln};
 use super::roster::Roster;
 
 /// From this many asked for on, all scores are sorted instead of the best being kept.
@@ -38,16 +38,33 @@ impl Rendezvous {
         if self.inverse.is_empty() {
             // With equal weights the greatest draw wins: the logarithm is monotone, and equal
             // logarithms are told apart by the draw.
-            pick(self.draws(key).map(|(rank, u)| Entry { score: 0.0, tie: !u, rank }), max, &mut answer.list);
+            let entry = |(rank, u): (u32, u64)| Entry { score: 0.0, tie: !u, rank };
+            if max == 1 {
+                answer
+                    .nodes
+                    .extend(self.draws(key).map(entry).min_by_key(|e| (e.tie, e.rank)).map(|e| e.rank));
+                return;
+            }
+            pick(self.draws(key).map(entry), max, &mut answer.list);
         } else {
-            let scores = self.draws(key).zip(&*self.inverse).map(|((rank, u), inverse)| Entry {
-                score: minus_ln(u) as f64 * inverse,
-                tie: !u,
-                rank,
-            });
-            pick(scores, max, &mut answer.list);
+            self.rank_by_weight(key, max, &mut answer.list);
         }
         answer.settle();
+    }
+
+    fn rank_by_weight(&self, key: u64, max: usize, list: &mut Shortlist) {
+        let draws = self.draws(key).zip(&*self.inverse);
+        let entry = |rank, u: u64, inverse| Entry { score: minus_ln(u) as f64 * inverse, tie: !u, rank };
+        if max >= SORT {
+            return pick(draws.map(|((rank, u), &inverse)| entry(rank, u, inverse)), max, list);
+        }
+        list.begin(max);
+        for ((rank, u), &inverse) in draws {
+            // Most nodes are out of the running by a bound on the logarithm that costs nothing.
+            if at_least(u) as f64 * inverse <= list.bound() {
+                list.offer(entry(rank, u, inverse));
+            }
+        }
     }
 
     pub(super) fn memory(&self) -> usize {

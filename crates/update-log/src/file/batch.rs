@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::node::NodeId;
 use common::queue::Sequence;
@@ -196,6 +197,7 @@ impl Batch {
             target,
             headers,
             body,
+            appended: Some(Instant::now()),
             tracker: followed,
         });
         self.new.push(New { update, tracker, append, at, reply, twins: Vec::new() });

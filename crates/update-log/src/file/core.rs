@@ -111,7 +111,6 @@ impl Core {
 
     /// An update's copy among the dead letters is durable: its node is done with it.
     pub(crate) fn buried(&mut self, slot: Slot, sequence: u64, letter: DeadLetter) {
-        println!("BURY {slot} {sequence} {:?}", self.state.progress(slot, sequence));
         let Some(dying) = self.dying.remove(&(slot, sequence)) else { return };
         if let Some(before) = self.state.progress(slot, sequence) {
             let Dying { attempts, status, error, .. } = dying;

@@ -178,6 +178,7 @@ fn update(disk: &dyn Disk, slot: Slot, whole: Whole) -> Update {
         target: whole.target,
         headers: whole.headers,
         body,
+        appended: None,
         tracker: None,
     }
 }

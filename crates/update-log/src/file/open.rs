@@ -168,9 +168,9 @@ impl FileLog {
         };
         let recovered = recover::recover(&disk, limits.remember_ms)?;
         let clock = Clock::new(recovered.newest_ms);
-        let Recovered { state, keys, files, bodies, dead, last, next_answers, clean, .. } = recovered;
+        let Recovered { state, keys, files, bodies, dead, last, next_answers, clean, marks, .. } = recovered;
         let mut core = Core::new(state, keys, options.cache_bytes);
-        (core.files, core.bodies, core.dead) = (files, bodies, dead);
+        (core.files, core.bodies, core.dead, core.marks) = (files, bodies, dead, marks);
         core.settle_keys(clock.now_ms());
         let log = Journal::new(disk.clone(), LOG, last.map_or(1, |(number, _)| number + 1), last)
             .with_step((limits.segment_bytes / 16).min(4 << 20));

@@ -160,6 +160,7 @@ fn read_run(shared: &Shared, run: Vec<Place>, updates: &mut Vec<Arc<Update>>) ->
             target: whole.target,
             headers: whole.headers,
             body,
+            appended: None,
             tracker: place.tracker,
         }));
     }

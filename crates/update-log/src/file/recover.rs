@@ -14,7 +14,7 @@ use super::journal::Naming;
 use super::keys::{Key, Keys, Place};
 use super::record::{self, Record, Slot, Snapshot};
 use super::spool;
-use super::state::{Ending, State};
+use super::state::State;
 use crate::{DeadLetter, DeliveryState, SpooledBody};
 
 /// What was found.
@@ -31,6 +31,8 @@ pub(crate) struct Recovered {
     pub(crate) clean: bool,
     /// The latest of the log's times.
     pub(crate) newest_ms: u64,
+    /// What was found out and is still to be written.
+    pub(crate) marks: Vec<Record>,
 }
 
 /// Reads everything below `disk` and removes what is left over.
@@ -53,6 +55,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
         files: HashMap::new(),
         newest_ms: 0,
         clean: true,
+        marks: Vec::new(),
     };
     let last = replay.segments(&segments)?;
     let next_answers = replay.answers(&answers)?;
@@ -61,7 +64,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
     for folder in [LOG.folder, ANSWERS.folder, spool::FOLDER, dead::FOLDER] {
         disk.sync_folder(folder).map_err(|error| io_error(&**disk, "sync", folder, error))?;
     }
-    let Replay { state, keys, bodies, files, newest_ms, clean, .. } = replay;
+    let Replay { state, keys, bodies, files, newest_ms, clean, marks, .. } = replay;
     let bodies = bodies.into_iter().map(|(sequence, (name, len, crc))| {
         let body = dead::kept_body(disk, &name, len, crc);
         (sequence, body)
@@ -76,6 +79,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
         next_answers,
         clean,
         newest_ms,
+        marks,
     };
     check_bodies(&**disk, &recovered)?;
     Ok(recovered)
@@ -89,6 +93,7 @@ struct Replay<'a> {
     files: HashMap<u64, Arc<dyn DiskFile>>,
     newest_ms: u64,
     clean: bool,
+    marks: Vec<Record>,
 }
 
 impl Replay<'_> {
@@ -268,13 +273,12 @@ impl Replay<'_> {
         match self.state.progress(slot, sequence).map(|progress| progress.state) {
             None | Some(DeliveryState::Dead) => true,
             Some(DeliveryState::Pending) => {
-                let (attempts, status) = (letter.attempts, letter.status);
-                self.state.settle(
-                    slot,
-                    sequence,
-                    Ending { state: DeliveryState::Dead, attempts, status, digest: 0 },
-                );
-                true
+                let (attempts, status, error) = (letter.attempts, letter.status, letter.error.clone());
+                let state = DeliveryState::Dead;
+                let mark = Record::Settled { slot, sequence, state, attempts, status, digest: 0, error };
+                // To be written before anything else happens to it.
+                self.marks.push(mark.clone());
+                self.state.apply(mark).is_ok()
             }
             Some(_) => {
                 let _ = dead::remove(self.disk, slot, sequence);

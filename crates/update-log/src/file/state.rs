@@ -251,6 +251,12 @@ impl State {
             self.names.insert(name.clone(), slot);
             node.name = name;
         }
+        // One attempt may be under way to the old name; its outcome will not be heard of.
+        for sequence in self.pending(slot, 0, usize::MAX) {
+            let mut progress = self.progress(slot, sequence).unwrap_or_default();
+            progress.attempts += 1;
+            self.set(slot, sequence, progress);
+        }
         Ok(())
     }
 

@@ -8,15 +8,17 @@ use super::{PLACE_BITS, RANK_BITS};
 /// that no heavy one is nearer by weight. Within a band the next few points always settle it.
 #[derive(Debug)]
 pub(super) struct Band {
-    /// Place and rank of each point, sorted.
+    /// Place and rank of each point, sorted; then [`LOOK`] words that no probe reaches.
     points: Box<[u64]>,
-    /// For each stretch of the circle (a power of two of them, two to four points each on average), the
-    /// first point in it or after it; one more at the end.
+    /// For each stretch of the circle (a power of two of them, one to two points each on average), the
+    /// first point in it or after it.
     starts: Box<[u32]>,
     /// Takes a place to its stretch.
     shift: u32,
     /// The least 1 / weight in the band.
     least_inverse: f64,
+    /// Whether all weights in the band are equal, so that the next point is always the best.
+    uniform: bool,
 }
 
 impl Band {
@@ -31,44 +33,83 @@ impl Band {
             let points = points.iter().copied().filter(|&point| own(rank(point))).collect();
             let weights =
                 weights.iter().enumerate().filter(|&(rank, _)| own(rank)).map(|(_, &weight)| weight);
-            Self::new(points, weights.fold(0.0, f64::max))
+            Self::new(points, weights)
         };
         classes.into_iter().rev().map(of).collect()
     }
 
-    fn new(points: Box<[u64]>, greatest: f64) -> Self {
-        let bits = (points.len() / 2).max(2).ilog2().min(PLACE_BITS);
+    fn new(mut points: Vec<u64>, weights: impl Iterator<Item = f64> + Clone) -> Self {
+        let (least, greatest) =
+            weights.fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), w| (a.min(w), b.max(w)));
+        let len = points.len();
+        let bits = (len / 1).max(2).ilog2().min(PLACE_BITS);
         let shift = u64::BITS - bits;
-        let mut starts = Vec::with_capacity((1 << bits) + 1);
+        let mut starts = Vec::with_capacity(1 << bits);
         for (index, point) in points.iter().enumerate() {
             while starts.len() <= (point >> shift) as usize {
                 starts.push(index as u32);
             }
         }
-        starts.resize((1 << bits) + 1, points.len() as u32);
-        Self { points, starts: starts.into(), shift, least_inverse: 1.0 / greatest }
+        starts.resize(1 << bits, len as u32);
+        points.extend([u64::MAX; LOOK]);
+        Self {
+            points: points.into(),
+            starts: starts.into(),
+            shift,
+            least_inverse: 1.0 / greatest,
+            uniform: least == greatest,
+        }
     }
 
     pub(super) fn least_inverse(&self) -> f64 {
         self.least_inverse
     }
 
+    pub(super) fn uniform(&self) -> bool {
+        self.uniform
+    }
+
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>() + size_of_val(&*self.points) + size_of_val(&*self.starts)
     }
 
+    /// The index of the first point at or after `probe`, which may be the number of points.
+    fn first(&self, probe: u64) -> usize {
+        let mut from = self.starts[(probe >> self.shift) as usize] as usize;
+        // Counting instead of searching: the processor cannot guess where a search ends, and nearly all
+        // of them end within the few points that are counted.
+        loop {
+            let passed = self.points[from..from + LOOK].iter().filter(|&&point| point < probe).count();
+            from += passed;
+            if passed < LOOK {
+                return from;
+            }
+        }
+    }
+
+    /// The first point at or after `probe`: in the high bits how far it is, below it the node's rank.
+    pub(super) fn nearest(&self, probe: u64) -> u64 {
+        let first = self.first(probe);
+        self.points[if first == self.len() { 0 } else { first }].wrapping_sub(probe)
+    }
+
     /// All points of the band from `probe` on, once round: the distance in places, and the node's rank.
     pub(super) fn walk(&self, probe: u64) -> impl Iterator<Item = (f64, u32)> {
-        let stretch = (probe >> self.shift) as usize;
-        let (from, to) = (self.starts[stretch] as usize, self.starts[stretch + 1] as usize);
-        let first = from + self.points[from..to].partition_point(|&point| point < probe);
-        let (before, after) = self.points.split_at(first);
+        let (before, after) = self.points[..self.len()].split_at(self.first(probe));
         after.iter().chain(before).map(move |&point| {
             // The low bits of a probe are zero, so that a rank never borrows from the distance.
             ((point.wrapping_sub(probe) >> RANK_BITS) as f64, rank(point) as u32)
         })
     }
+
+    fn len(&self) -> usize {
+        self.points.len() - LOOK
+    }
 }
+
+/// How many points are compared with a probe at once. As many words beyond all places end the points, so
+/// that a comparison never runs out of them.
+const LOOK: usize = 4;
 
 /// The power of two that a weight has reached.
 fn class(weight: f64) -> u64 {

@@ -102,15 +102,24 @@ impl BoundedRing {
 
     fn owner(&self, probes: &Probes) -> u32 {
         let (mut score, mut owner) = (f64::INFINITY, u32::MAX);
+        let mut offer = |found: f64, rank: u32| {
+            if found < score || (found == score && rank < owner) {
+                (score, owner) = (found, rank);
+            }
+            score
+        };
         for band in &self.bands {
+            if band.uniform() {
+                let nearest = probes.iter().map(|&probe| band.nearest(probe)).min().unwrap_or(u64::MAX);
+                let rank = band::rank(nearest);
+                offer((nearest >> RANK_BITS) as f64 * self.inverse[rank], rank as u32);
+                continue;
+            }
             for &probe in probes {
                 for (distance, rank) in band.walk(probe) {
-                    if distance * band.least_inverse() > score {
-                        break;
-                    }
                     let found = distance * self.inverse[rank as usize];
-                    if found < score || (found == score && rank < owner) {
-                        (score, owner) = (found, rank);
+                    if distance * band.least_inverse() > offer(found, rank) {
+                        break;
                     }
                 }
             }
@@ -120,15 +129,22 @@ impl BoundedRing {
 
     fn few(&self, probes: &Probes, max: usize, answer: &mut Answer) {
         answer.list.begin(max);
+        let list = &mut answer.list;
         for band in &self.bands {
-            for &probe in probes {
-                for (distance, rank) in band.walk(probe) {
-                    if distance * band.least_inverse() > answer.list.bound() {
-                        break;
-                    }
-                    let score = distance * self.inverse[rank as usize];
-                    answer.list.offer_distinct(Entry { score, tie: 0, rank });
+            let mut walks = probes.map(|probe| band.walk(probe));
+            let mut step = |walk: &mut _| {
+                let Some((distance, rank)) = Iterator::next(walk) else { return false };
+                let (distance, rank): (f64, u32) = (distance, rank);
+                if distance * band.least_inverse() > list.bound() {
+                    return false;
                 }
+                list.offer_distinct(Entry { score: distance * self.inverse[rank as usize], tie: 0, rank });
+                true
+            };
+            // One step from each place first, so that few of the steps after it are needed.
+            let going = walks.each_mut().map(&mut step);
+            for (walk, going) in walks.iter_mut().zip(going) {
+                while going && step(walk) {}
             }
         }
     }
@@ -137,7 +153,10 @@ impl BoundedRing {
     fn many(&self, probes: &Probes, max: usize, answer: &mut Answer) {
         answer.nearest.resize(answer.nearest.len().max(self.inverse.len()), f64::INFINITY);
         answer.list.begin(max);
-        let mut within = self.stride * max as f64 * 1.5;
+        // Where as many nodes are met on average, and some more: it only saves work, so that the library's
+        // logarithm may be used.
+        let nodes = self.inverse.len() as f64;
+        let mut within = self.stride * nodes * (nodes / (nodes - max as f64 + 0.3)).ln() * 1.1;
         loop {
             self.meet(probes, within, answer);
             let enough = answer.list.entries.len() >= max;

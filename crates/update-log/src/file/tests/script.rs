@@ -106,10 +106,6 @@ impl Script {
     }
 
     fn count(&mut self, what: &'static str) {
-        if std::env::var_os("MUSTER_TRACE").is_some() {
-            let nodes: Vec<_> = self.nodes.iter().map(|n| (&n.name, &n.dying, &n.dead)).collect();
-            println!("{what} faulty {} next {} {nodes:?} dead {:?}", self.faulty, self.next, self.before());
-        }
         *self.counts.entry(what).or_default() += 1;
     }
 
@@ -335,7 +331,13 @@ impl Script {
             Ok(()) => {
                 assert!(!taken);
                 self.durable(&buried);
-                self.nodes[index].name = new;
+                let node = &mut self.nodes[index];
+                node.name = new;
+                // An attempt to the old name may be under way, and nobody hears of it any more.
+                for tried in node.pending.values_mut().chain(node.weak.values_mut()) {
+                    tried.attempts += 1;
+                    tried.unreported = false;
+                }
                 self.count("rename");
             }
             Err(LogError::Node(_)) => assert!(taken),

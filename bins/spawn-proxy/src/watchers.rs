@@ -1,0 +1,88 @@
+//! What `/readyz` is told, looked at once a second.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use daemon::readiness::{ConditionHandle, Readiness};
+
+use crate::shared::Shared;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// What is written to find out whether the disk takes anything again.
+const PROBE: [u8; 4096] = [0; 4096];
+
+/// Whether the update log could be written when it was last tried.
+#[derive(Debug)]
+pub struct LogHealth(AtomicBool);
+
+impl Default for LogHealth {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl LogHealth {
+    /// Notes how an append went.
+    pub fn note(&self, written: bool) {
+        if self.0.load(Relaxed) != written {
+            self.0.store(written, Relaxed);
+        }
+    }
+
+    /// How the last append went.
+    pub fn is_good(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Keeps the conditions current: no writable log means that another instance would do better, no usable
+/// node does not.
+pub async fn keep_ready(shared: Arc<Shared>, readiness: Readiness, log_dir: PathBuf) {
+    let log = readiness.condition("update-log", true);
+    let nodes = readiness.condition("nodes", false);
+    loop {
+        watch_log(&shared, &log, &log_dir).await;
+        watch_nodes(&shared, &nodes);
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Without traffic nothing would show that the disk is back, and without readiness there is no traffic:
+/// so a failing log is probed.
+async fn watch_log(shared: &Shared, condition: &ConditionHandle, dir: &std::path::Path) {
+    if shared.log_health.is_good() {
+        condition.set(true, "the last update was written");
+        return;
+    }
+    let path = dir.join("probe");
+    let probed = tokio::task::spawn_blocking(move || {
+        let written = std::fs::write(&path, PROBE).and_then(|()| std::fs::File::open(&path)?.sync_all());
+        // Whether it was there or not, it is not to stay.
+        let _ = std::fs::remove_file(&path);
+        written
+    });
+    match probed.await {
+        Ok(Ok(())) => {
+            shared.log_health.note(true);
+            condition.set(true, "the disk takes updates again");
+        }
+        Ok(Err(error)) => condition.set(false, format!("updates cannot be written: {error}")),
+        Err(error) => condition.set(false, error.to_string()),
+    }
+}
+
+fn watch_nodes(shared: &Shared, condition: &ConditionHandle) {
+    let table = shared.nodes.table();
+    let unusable: Vec<&str> =
+        table.entries().iter().filter(|entry| !entry.serves_reads()).map(|entry| entry.node.id.as_str()).collect();
+    match table.entries().len() {
+        0 => condition.set(false, "no node is configured"),
+        all if unusable.len() == all => condition.set(false, "no node is active, out of maintenance and healthy"),
+        all => {
+            let without = if unusable.is_empty() { String::new() } else { format!(", without {}", unusable.join(", ")) };
+            condition.set(true, format!("{} of {all} usable{without}", all - unusable.len()));
+        }
+    }
+}
