@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use common::node::Node;
 use common::ring::RoundRobin;
 use daemon::drain::Drain;
 use daemon::http::{Limits, Server, bind, bind_per_core};
@@ -17,10 +16,11 @@ use daemon::settings::Address;
 use daemon::{Failure, Start};
 use futures_util::FutureExt;
 use hyper::service::service_fn;
-use tokio::sync::{Notify, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::api::{self, Api, ApiConfig};
-use crate::config::{Config, ListenerConfig, LiveConfig};
+use crate::config::{Config, ListenerConfig};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::proxy::headers::Origin;
@@ -81,9 +81,8 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
             tracing::warn!(location = shared.api_url, "202 answers point to this host: set updates.status-url to where clients reach the API");
         }
         tokio::spawn(keep_ready(shared.clone(), lifecycle.readiness.clone(), config.log_dir.clone()));
-        let reloads = follow_reloads(&shared);
         let live = shared.clone();
-        lifecycle.run(move |config: Config, _| apply(&live, &reloads, config)).await;
+        lifecycle.run(move |config: Config, _| apply(&live, config)).await;
         finish(&shared).await;
         dismiss(&operators).await;
         anyhow::Ok(())
@@ -135,7 +134,7 @@ fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, 
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let (api, admin) = (api.clone(), admin.clone());
             async move {
-                let own_metrics = request.uri().path() == "/metrics" && request.uri().query().is_some();
+                let own_metrics = api::is_own_metrics(request.uri());
                 let response = match (own_metrics, admin.respond(request.method(), request.uri().path())) {
                     (false, Some(response)) => response.map(http_body_util::Full::new),
                     _ => api::answer(&api, request, peer, local).await,
@@ -166,24 +165,14 @@ fn limits(config: &ListenerConfig, files: Option<usize>) -> Limits {
     limits
 }
 
-/// Node changes of a reload are made by a task: they touch the disk.
-fn follow_reloads(shared: &Arc<Shared>) -> mpsc::UnboundedSender<Vec<Node>> {
-    let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<Node>>();
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        while let Some(nodes) = receiver.recv().await {
-            if let Err(error) = shared.nodes.load(&nodes).await {
-                tracing::error!(%error, "the nodes of the reloaded configuration are not in force");
-            }
-        }
-    });
-    sender
-}
-
-fn apply(shared: &Shared, nodes: &mpsc::UnboundedSender<Vec<Node>>, config: Config) -> Result<(), String> {
-    let live: LiveConfig = config.live;
+/// The nodes first: what the log or the disk refuses leaves everything as it was. The reload counts as
+/// done when they are in force.
+fn apply(shared: &Shared, config: Config) -> Result<(), String> {
+    let Config { nodes, live, .. } = config;
+    tokio::task::block_in_place(|| Handle::current().block_on(shared.nodes.load(&nodes)))
+        .map_err(|error| format!("the nodes cannot be brought in: {error}"))?;
     shared.config.store(Arc::new(live));
-    nodes.send(config.nodes).map_err(|_| "the node list is no longer followed".to_owned())
+    Ok(())
 }
 
 /// Deliveries end, then the log closes. What could not end in time may have been sent: the log is

@@ -212,10 +212,12 @@ impl Nodes {
     /// Swaps the table, then starts and stops tasks: nobody is sent to a node that is no longer in it.
     fn install(&self, editor: &mut Editor, nodes: Vec<Node>, renamed: &[(NodeId, NodeId)]) {
         let before = self.table.load_full();
-        let live = |id: &NodeId| {
-            before.get(id).filter(|entry| entry.node.active).map_or_else(|| Arc::new(Live::new(id.clone(), self.epoch)), |entry| entry.live.clone())
+        // A node that becomes active starts anew: what was observed of it before no longer holds.
+        let live = |node: &Node| match before.get(&node.id) {
+            Some(entry) if entry.node.active || !node.active => entry.live.clone(),
+            _ => Arc::new(Live::new(node.id.clone(), self.epoch)),
         };
-        let entries = nodes.into_iter().map(|node| Entry { live: live(&node.id), node }).collect();
+        let entries = nodes.into_iter().map(|node| Entry { live: live(&node), node }).collect();
         let table = Arc::new(Table::new(entries));
         self.table.store(table.clone());
         editor.fleet.follow(&table, renamed);

@@ -38,8 +38,13 @@ impl Intake {
     /// # Errors
     /// 413.
     pub fn new(body: Incoming, config: &LiveConfig) -> Result<Self, Refusal> {
-        let intake =
-            Self { body, limit: config.max_body, taken: 0, patience: config.body_timeout, waited: Duration::ZERO };
+        let intake = Self {
+            body,
+            limit: config.max_body,
+            taken: 0,
+            patience: config.body_timeout,
+            waited: Duration::ZERO,
+        };
         match intake.body.size_hint().exact() {
             Some(length) if length > intake.limit => Err(intake.too_large()),
             _ => Ok(intake),
@@ -97,7 +102,10 @@ impl Intake {
     }
 
     fn too_slow(&self) -> Refusal {
-        let info = format!("It may pause for {:?} and has to make {BYTES_PER_SECOND} bytes a second (body-timeout)", self.patience);
+        let info = format!(
+            "It may pause for {:?} and has to make {BYTES_PER_SECOND} bytes a second (body-timeout)",
+            self.patience
+        );
         Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body came too slowly", info).closing()
     }
 }
@@ -180,7 +188,10 @@ impl Body for Streamed {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }

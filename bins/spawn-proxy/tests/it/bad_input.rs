@@ -9,7 +9,8 @@ use testkit::{Raw, RecorderNode, eventually};
 use crate::harness::{Flags, Proxy, SOON};
 
 /// What a request that is read apart from how it was meant would turn into.
-const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\nPUT /smuggled HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
+const SMUGGLED: &str =
+    "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\nPUT /smuggled HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
 
 /// A node that keeps what it sees, behind a proxy.
 async fn proxy_before(node: &RecorderNode, flags: &[&str]) -> Proxy {
@@ -106,7 +107,8 @@ async fn malformed_header_fields() {
         b"Nam\xe9: x",
         b"X\0: x",
     ];
-    let requests = fields.iter().map(|field| [b"GET /x HTTP/1.1\r\nHost: h\r\n", *field, b"\r\n\r\n"].concat());
+    let requests =
+        fields.iter().map(|field| [b"GET /x HTTP/1.1\r\nHost: h\r\n", *field, b"\r\n\r\n"].concat());
     refused(&all(requests), &[400]).await;
     refused(&all(["GET /x HTTP/1.1\r\n Early: x\r\nHost: h\r\n\r\n"]), &[400]).await;
 }
@@ -126,7 +128,10 @@ async fn one_host_and_one_that_can_be_one() {
         "Host: [::1\r\n",
     ];
     let requests = heads.iter().flat_map(|head| {
-        [format!("GET /x HTTP/1.1\r\n{head}\r\n"), format!("PUT /x HTTP/1.1\r\n{head}Content-Length: 0\r\n\r\n")]
+        [
+            format!("GET /x HTTP/1.1\r\n{head}\r\n"),
+            format!("PUT /x HTTP/1.1\r\n{head}Content-Length: 0\r\n\r\n"),
+        ]
     });
     refused(&all(requests), &[400]).await;
     let node = RecorderNode::start("n");
@@ -181,7 +186,8 @@ async fn codings_that_are_not_just_chunked() {
         "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
     ];
     let requests = codings.iter().flat_map(|coding| {
-        ["GET", "PUT"].map(|method| format!("{method} /x HTTP/1.1\r\nHost: h\r\n{coding}\r\n5\r\nhello\r\n0\r\n\r\n"))
+        ["GET", "PUT"]
+            .map(|method| format!("{method} /x HTTP/1.1\r\nHost: h\r\n{coding}\r\n5\r\nhello\r\n0\r\n\r\n"))
     });
     refused(&all(requests), &[400, 501]).await;
     refused(&all(["PUT /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]), &[400]).await;
@@ -207,7 +213,8 @@ async fn chunks_that_are_none() {
         &long,
     ];
     let requests = chunks.iter().flat_map(|chunks| {
-        let head = |method| format!("{method} /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        let head =
+            |method| format!("{method} /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         ["GET", "PUT"].map(head)
     });
     refused(&all(requests), &[400]).await;
@@ -244,9 +251,13 @@ async fn a_length_beside_chunks_makes_one_request_and_ends_the_connection() {
             proxy.level().await;
             let expected = usize::from(statuses == [200]);
             assert_eq!(seen.len(), expected, "case {number}: {seen:?}");
-            assert!(seen.iter().all(|entry| entry.target == "/x" && entry.length == 5), "case {number}: {seen:?}");
+            assert!(
+                seen.iter().all(|entry| entry.target == "/x" && entry.length == 5),
+                "case {number}: {seen:?}"
+            );
             let framings = |entry: &testkit::Entry| {
-                let of = |name| entry.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).count();
+                let of =
+                    |name| entry.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).count();
                 of("content-length") + of("transfer-encoding")
             };
             assert!(seen.iter().all(|entry| framings(entry) == 1), "case {number}: {seen:?}");

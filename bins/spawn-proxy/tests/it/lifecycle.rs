@@ -14,7 +14,7 @@ use crate::harness::{Flags, Proxy, SOON};
 
 /// Calls the program and waits for its end, which a call like this has to come to by itself.
 fn call(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_spawn-proxy")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_spawn-proxy")).args(args).output().expect("the program can be run")
 }
 
 fn code(output: &Output) -> Option<i32> {
@@ -30,7 +30,7 @@ fn stderr(output: &Output) -> String {
 }
 
 fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
+    path.to_str().expect("temporary paths are text")
 }
 
 /// Starts with a file and no flags but ports.
@@ -46,9 +46,13 @@ async fn the_originals_file_starts_unchanged() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/spawn.conf");
     let checked = call(&["--check-config", "--config", text(&file)]);
     assert_eq!(code(&checked), Some(0), "{}", stderr(&checked));
-    assert!(stderr(&checked).contains("spawn.conf:44: unknown key 'testMode'"), "{}", stderr(&checked));
+    assert!(stderr(&checked).contains("spawn.conf:43: unknown key 'testMode'"), "{}", stderr(&checked));
     let printed = stdout(&call(&["--print-config", "--config", text(&file)]));
-    for line in ["query-mode.round-robin = true", "health-check.seconds = \"5s\"", "health-check.regexp = \"^(ok|fine)\""] {
+    for line in [
+        "query-mode.round-robin = true",
+        "health-check.seconds = \"5s\"",
+        "health-check.regexp = \"^(ok|fine)\"",
+    ] {
         assert!(printed.contains(line), "{line} in {printed}");
     }
     let mut proxy = start_with(&file, TempDir::new()).await;
@@ -56,7 +60,14 @@ async fn the_originals_file_starts_unchanged() {
     let nodes = proxy.results("/nodes").await;
     let seen: Vec<_> = nodes
         .iter()
-        .map(|node| (node["host"].as_str().unwrap(), node["priority"].as_i64(), node["active"] == true, node["maintenance"] == true))
+        .map(|node| {
+            (
+                node["host"].as_str().unwrap(),
+                node["priority"].as_i64(),
+                node["active"] == true,
+                node["maintenance"] == true,
+            )
+        })
         .collect();
     let expected = [
         ("127.0.0.1", Some(1), true, false),
@@ -65,7 +76,11 @@ async fn the_originals_file_starts_unchanged() {
     ];
     assert_eq!(seen, expected);
     // The API is open to every address there: it shows, and changes nothing without a token.
-    let change = ask("PUT", "/nodes/127.0.0.1/9").header("Content-Type", "application/json").body("{}").of(proxy.api).await;
+    let change = ask("PUT", "/nodes/127.0.0.1/9")
+        .header("Content-Type", "application/json")
+        .body("{}")
+        .of(proxy.api)
+        .await;
     assert_eq!(change.status, 403, "{}", change.text());
     assert!(change.text().contains("token"), "{}", change.text());
 }
@@ -110,7 +125,8 @@ fn every_mistake_of_a_file_is_told_at_once_with_its_line() {
             assert!(told.contains(wanted), "{wanted} in {told}");
         }
     }
-    let started = call(&["--config", text(&file), "--port=0", "--api-port=0", "--data-dir", text(&dir.join("data"))]);
+    let started =
+        call(&["--config", text(&file), "--port=0", "--api-port=0", "--data-dir", text(&dir.join("data"))]);
     assert_eq!(code(&started), Some(78));
     assert!(!dir.join("data").exists(), "nothing is made before the configuration is good");
     let absent = call(&["-t", "--config", text(&dir.join("absent.toml"))]);
@@ -122,13 +138,23 @@ fn every_mistake_of_a_file_is_told_at_once_with_its_line() {
 #[test]
 fn a_good_file_is_checked_printed_and_read_again() {
     let dir = TempDir::new();
-    let file = dir.write("good.toml", "timeout = \"3s\"\nnodes = [\"h:1,priority=2\"]\n[updates]\nordering = \"global\"\n");
+    let file = dir.write(
+        "good.toml",
+        "timeout = \"3s\"\nnodes = [\"h:1,priority=2\"]\n[updates]\nordering = \"global\"\n",
+    );
     let checked = call(&["-t", "--config", text(&file)]);
     assert_eq!((code(&checked), &*stderr(&checked)), (Some(0), ""));
     assert!(stdout(&checked).contains("good"), "{}", stdout(&checked));
     let printed = call(&["--print-config", "--config", text(&file), "--max-body=5MiB"]);
     assert_eq!((code(&printed), &*stderr(&printed)), (Some(0), ""));
-    for line in ["timeout = \"3s\"", "updates.ordering = \"global\"", "max-body = \"5MiB\"", "port = 7117", "api.port = 7118", "h:1,priority=2"] {
+    for line in [
+        "timeout = \"3s\"",
+        "updates.ordering = \"global\"",
+        "max-body = \"5MiB\"",
+        "port = 7117",
+        "api.port = 7118",
+        "h:1,priority=2",
+    ] {
         assert!(stdout(&printed).contains(line), "{line} in {}", stdout(&printed));
     }
     let again = dir.write("again.toml", stdout(&printed));
@@ -180,7 +206,9 @@ async fn check_seconds_are_seconds_with_or_without_the_unit() {
 #[test]
 fn helpers_of_the_shell_and_of_the_service_manager() {
     let help = stdout(&call(&["--help"]));
-    for word in ["--node", "--check-sec", "[default: 7117]", "[default: 7118]", "SPAWN_PROXY_PORT", "Examples:"] {
+    for word in
+        ["--node", "--check-sec", "[default: 7117]", "[default: 7118]", "SPAWN_PROXY_PORT", "Examples:"]
+    {
         assert!(help.contains(word), "{word} in {help}");
     }
     assert!(stdout(&call(&["--version"])).starts_with("spawn-proxy "));
@@ -191,7 +219,11 @@ fn helpers_of_the_shell_and_of_the_service_manager() {
         (&["man"], ".TH"),
     ] {
         let output = call(args);
-        assert!(code(&output) == Some(0) && stdout(&output).contains(wanted), "{args:?}: {}", stderr(&output));
+        assert!(
+            code(&output) == Some(0) && stdout(&output).contains(wanted),
+            "{args:?}: {}",
+            stderr(&output)
+        );
     }
     // With the bare words of the original's control program too.
     for words in [&["service"][..], &[]] {
@@ -229,7 +261,11 @@ async fn healthcheck_finds_the_proxy_and_says_how_it_is() {
 async fn the_log_goes_to_stderr_and_nothing_to_stdout() {
     let node = RecorderNode::start("n");
     for format in ["json", "text"] {
-        let mut proxy = Flags::new().node(node.addr()).and(&["--log-format", format, "--log-level", "debug"]).start().await;
+        let mut proxy = Flags::new()
+            .node(node.addr())
+            .and(&["--log-format", format, "--log-level", "debug"])
+            .start()
+            .await;
         assert_eq!((proxy.get("/x").await.status, proxy.put("/x", "1").await.status), (200, 200));
         assert!(proxy.process.stop().await.success());
         assert_eq!(proxy.process.stdout(), [] as [String; 0]);

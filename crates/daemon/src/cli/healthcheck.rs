@@ -93,7 +93,7 @@ fn judge(address: &Address, answer: &str) -> Result<String, Failure> {
         .collect();
     let reasons = if failed.is_empty() { String::new() } else { format!(" ({})", failed.join("; ")) };
     match status {
-        "200" => Ok(format!("ready{reasons}\n")),
+        "200" if report["conditions"].is_array() => Ok(format!("ready{reasons}\n")),
         "503" => Err(Failure::running(format!("not ready{reasons}"))),
         _ => Err(Failure::running(format!("{address} is not this daemon's API: it answered '{status}'"))),
     }
@@ -118,6 +118,7 @@ mod tests {
         let answer = |status| format!("HTTP/1.0 {status} X\r\nA: b\r\n\r\n{detail}");
         assert_eq!(judged(&answer(200)).unwrap(), "ready (log: full)\n");
         assert_eq!(judged(&answer(503)).unwrap_err(), "not ready (log: full)");
+        assert!(judged("HTTP/1.1 200 OK\r\n\r\nhello").unwrap_err().contains("not this daemon's API"));
         assert!(judged("SSH-2.0-x").unwrap_err().contains("not this daemon's API"));
     }
 }

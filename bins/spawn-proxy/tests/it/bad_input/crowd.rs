@@ -8,12 +8,15 @@ use testkit::{Act, Program, Raw, RecorderNode, Rule, TempDir, eventually};
 use super::proxy_before;
 use crate::harness::{Flags, Proxy, SOON};
 
+#[expect(clippy::print_stderr, reason = "what was not tested has to be in the output")]
 /// As many of `wanted` connections as the system lets this process and the proxy have.
 fn connections(wanted: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let most = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let most = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     let possible = wanted.min(most.saturating_sub(1_000));
     if possible < wanted {
         eprintln!("only {possible} of {wanted} connections: this system's limit is {most} open files");
@@ -34,7 +37,7 @@ async fn use_all(connections: Vec<Raw>) -> Vec<Raw> {
             raw.send("GET /one HTTP/1.1\r\nHost: h\r\n\r\n").await;
         }
         for raw in &mut batch {
-            assert_eq!(raw.answer().await.unwrap().status, 200);
+            assert_eq!(raw.answer().await.expect("an answer").status, 200);
         }
         used.append(&mut batch);
     }
@@ -66,7 +69,9 @@ async fn ten_thousand_idle_connections_are_no_burden() {
     let idle = use_all(idle).await;
     prompt(&proxy).await;
     let used = each(proxy.process.rss());
-    println!("IDLE: {fresh} bytes for a connection that sent nothing, {used} for one between requests, of {count}");
+    println!(
+        "IDLE: {fresh} bytes for a connection that sent nothing, {used} for one between requests, of {count}"
+    );
     assert!(fresh < 64 * 1024 && used < 64 * 1024, "{fresh} and {used} bytes a connection");
     drop(idle);
     prompt(&proxy).await;
@@ -75,7 +80,9 @@ async fn ten_thousand_idle_connections_are_no_burden() {
 #[tokio::test]
 async fn slow_heads_and_bodies_end_and_hold_nobody_up() {
     let node = RecorderNode::start("n");
-    let proxy = proxy_before(&node, &["--header-timeout", "600ms", "--body-timeout", "600ms", "--timeout", "5s"]).await;
+    let proxy =
+        proxy_before(&node, &["--header-timeout", "600ms", "--body-timeout", "600ms", "--timeout", "5s"])
+            .await;
     let heads = [
         "GET /slow HTTP/1.1\r\nHost: h\r\nX: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         "PUT /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n",
@@ -102,7 +109,12 @@ async fn slow_heads_and_bodies_end_and_hold_nobody_up() {
         let _ = tokio::time::timeout(Duration::from_secs(3), drip).await;
         let answer = raw.answer().await;
         assert!(answer.as_ref().map_or(!body, |answer| answer.status == 408), "{head:?}: {answer:?}");
-        assert!(answer.is_err() || { raw.closed().await; true });
+        assert!(
+            answer.is_err() || {
+                raw.closed().await;
+                true
+            }
+        );
     });
     let others = async {
         loop {
@@ -164,7 +176,10 @@ async fn who_leaves_within_a_body_leaves_nothing() {
     assert_eq!((answer.status, answer.header("spawn-sequence")), (200, Some("1")));
     proxy.level().await;
     assert_eq!((node.count(), proxy.results("/updates").await.len()), (1, 1));
-    eventually("spooled parts to be removed", SOON, async || (size_of(&proxy.dir.join("data")) < 1 << 20).then_some(())).await;
+    eventually("spooled parts to be removed", SOON, async || {
+        (size_of(&proxy.dir.join("data")) < 1 << 20).then_some(())
+    })
+    .await;
 }
 
 fn size_of(folder: &std::path::Path) -> u64 {
@@ -184,10 +199,17 @@ async fn who_leaves_after_sending_has_sent_it() {
     for number in 0..50 {
         let mut raw = Raw::connect(proxy.addr).await;
         let body = "x".repeat(if number % 10 == 0 { 100_000 } else { 10 });
-        raw.send(format!("PUT /gone/{number} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+        raw.send(format!(
+            "PUT /gone/{number} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
         drop(raw);
     }
-    eventually("all 50 updates on both nodes", SOON, async || nodes.iter().all(|node| node.applied() == 50).then_some(())).await;
+    eventually("all 50 updates on both nodes", SOON, async || {
+        nodes.iter().all(|node| node.applied() == 50).then_some(())
+    })
+    .await;
     proxy.level().await;
 }
 
@@ -204,7 +226,10 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     }
     let waiting = ask("GET", "/waiting").of(proxy.addr);
     tokio::pin!(waiting);
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut waiting).await.is_err(), "served beyond the limit");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut waiting).await.is_err(),
+        "served beyond the limit"
+    );
     assert_eq!(proxy.api("/queues").await["data"]["success"], true, "the API has places of its own");
     held.pop();
     assert_eq!(waiting.await.status, 200);
@@ -214,17 +239,26 @@ async fn connections_beyond_the_limit_wait_their_turn() {
 async fn clients_cannot_take_the_files_that_requests_need() {
     let node = RecorderNode::start("n");
     let dir = TempDir::new();
-    let program = Program::new("prlimit").args(["--nofile=200:200", env!("CARGO_BIN_EXE_spawn-proxy")]).args([
-        "--log-format=json", "--host=127.0.0.1", "--port=0", "--api-port=0", "--workers=1",
-        "--node", &node.addr().to_string(), "--data-dir", &dir.join("data").display().to_string(),
-    ]);
+    let program =
+        Program::new("prlimit").args(["--nofile=200:200", env!("CARGO_BIN_EXE_spawn-proxy")]).args([
+            "--log-format=json",
+            "--host=127.0.0.1",
+            "--port=0",
+            "--api-port=0",
+            "--workers=1",
+            "--node",
+            &node.addr().to_string(),
+            "--data-dir",
+            &dir.join("data").display().to_string(),
+        ]);
     let proxy = Proxy::of(program.start(), dir).await;
     let mut crowd = Vec::new();
     for _ in 0..300 {
         crowd.push(Raw::connect(proxy.addr).await);
     }
     for raw in &mut crowd[..100] {
-        raw.send("GET /x HTTP/1.1\r\nHost: h\r\n\r\nPUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
+        raw.send("GET /x HTTP/1.1\r\nHost: h\r\n\r\nPUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+            .await;
     }
     for raw in &mut crowd[..100] {
         assert_eq!((raw.answer().await.unwrap().status, raw.answer().await.unwrap().status), (200, 200));

@@ -18,7 +18,10 @@ async fn heads_beyond_the_limits() {
     let many: String = (0..400).map(|n| format!("X-{n}: x\r\n")).collect();
     assert_eq!(statuses(&proxy, format!("GET /x HTTP/1.1\r\nHost: h\r\n{many}\r\n").as_bytes()).await, [431]);
     // A head without an end is not waited for beyond the limit.
-    assert_eq!(statuses(&proxy, &[b'x'; 200_000]).await.iter().find(|status| !matches!(status, 400 | 431)), None);
+    assert_eq!(
+        statuses(&proxy, &[b'x'; 200_000]).await.iter().find(|status| !matches!(status, 400 | 431)),
+        None
+    );
     only_checks(&node, &proxy).await;
     let mut raw = Raw::connect(proxy.addr).await;
     raw.send(header(60_000)).await;
@@ -40,7 +43,9 @@ async fn bodies_beyond_the_limit_end_the_connection() {
         let declared = format!("{fine}{method} /x HTTP/1.1\r\nHost: h\r\nContent-Length: 102401\r\n\r\n");
         assert_eq!(statuses(&proxy, declared.as_bytes()).await, [200, 413], "{method}");
         let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000)).repeat(4);
-        let chunked = format!("{fine}{method} /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n{fine}");
+        let chunked = format!(
+            "{fine}{method} /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n{fine}"
+        );
         assert_eq!(statuses(&proxy, chunked.as_bytes()).await, [200, 413], "{method}");
     }
     proxy.level().await;
@@ -61,7 +66,11 @@ async fn reads_with_bodies_arrive_whole() {
         assert_eq!(chunked.body_as_is(format!("{chunks}0\r\n\r\n")).of(proxy.addr).await.status, 200);
         assert_eq!(ask("OPTIONS", &format!("/sized/{number}")).body(body).of(proxy.addr).await.status, 200);
         let seen = eventually("both reads to be recorded", SOON, async || {
-            let seen: Vec<_> = node.read_entries().into_iter().filter(|e| e.target.ends_with(&format!("d/{number}"))).collect();
+            let seen: Vec<_> = node
+                .read_entries()
+                .into_iter()
+                .filter(|e| e.target.ends_with(&format!("d/{number}")))
+                .collect();
             (seen.len() == 2).then_some(seen)
         })
         .await;
@@ -74,7 +83,11 @@ async fn continue_comes_after_the_limits_and_goes_no_further() {
     let node = RecorderNode::start("n");
     let proxy = proxy_before(&node, &["--max-body", "1000"]).await;
     for method in ["PUT", "GET"] {
-        let head = |length| format!("{method} /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+        let head = |length| {
+            format!(
+                "{method} /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+            )
+        };
         let mut raw = Raw::connect(proxy.addr).await;
         raw.send(head(5)).await;
         assert_eq!(raw.answer().await.unwrap().status, 100, "{method}");
@@ -85,7 +98,10 @@ async fn continue_comes_after_the_limits_and_goes_no_further() {
         assert!(raw.closed().await);
     }
     let mut raw = Raw::connect(proxy.addr).await;
-    raw.send("PUT /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nIdempotency-Key:\r\nContent-Length: 5\r\n\r\n").await;
+    raw.send(
+        "PUT /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nIdempotency-Key:\r\nContent-Length: 5\r\n\r\n",
+    )
+    .await;
     assert_eq!(raw.answer().await.unwrap().status, 400);
     proxy.level().await;
     let seen: Vec<_> = node.entries().into_iter().chain(node.read_entries()).collect();
@@ -137,7 +153,13 @@ async fn pipelined_requests_are_answered_in_order() {
     for _ in 0..4 {
         texts.push(raw.answer().await.unwrap().text());
     }
-    assert!(texts[0].contains("/slow") && texts[1].contains("404") && texts[2].contains("/third") && texts[3] == "ok\n", "{texts:?}");
+    assert!(
+        texts[0].contains("/slow")
+            && texts[1].contains("404")
+            && texts[2].contains("/third")
+            && texts[3] == "ok\n",
+        "{texts:?}"
+    );
     assert!(raw.closed().await);
     proxy.level().await;
     assert!(node.read_entries().iter().all(|entry| entry.target != "/after"));
@@ -149,7 +171,8 @@ async fn trace_and_options_of_everything_reach_a_node() {
     let proxy = proxy_before(&node, &[]).await;
     let mut raw = Raw::connect(proxy.addr).await;
     for (method, target) in [("OPTIONS", "*"), ("TRACE", "/x"), ("PURGE", "/x")] {
-        raw.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\nProxy-Authorization: Basic eA==\r\n\r\n")).await;
+        raw.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\nProxy-Authorization: Basic eA==\r\n\r\n"))
+            .await;
         assert_eq!(raw.answer().await.unwrap().status, 200, "{method}");
         let seen = eventually("the request to be recorded", SOON, async || {
             node.read_entries().into_iter().find(|entry| entry.method == method)

@@ -11,8 +11,8 @@ use crate::harness::{Flags, Proxy};
 
 /// A server that answers paths that begin with `/bad` with these bytes and everything else as it should.
 async fn raw_node(bad: Vec<u8>, then_close: bool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("a bound port");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream, bad.clone(), then_close));
@@ -89,7 +89,8 @@ async fn interim_answers_are_passed_over_and_a_flood_of_them_has_an_end() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let answer = tokio::select! { answer = flooded.answer() => answer.unwrap(), () = others => unreachable!() };
+    let answer =
+        tokio::select! { answer = flooded.answer() => answer.unwrap(), () = others => unreachable!() };
     assert!(matches!(answer.status, 502 | 504), "{answer:?}");
     assert!(proxy.process.rss() < 300 << 20, "{} MiB", proxy.process.rss() >> 20);
 }
@@ -105,7 +106,11 @@ async fn an_answer_shorter_than_it_says_ends_the_connection() {
 
 #[tokio::test]
 async fn chunks_that_break_end_the_connection() {
-    let proxy = proxy_before(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n", true).await;
+    let proxy = proxy_before(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n",
+        true,
+    )
+    .await;
     let mut raw = Raw::connect(proxy.addr).await;
     raw.send("GET /bad HTTP/1.1\r\nHost: h\r\n\r\nGET /fine HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let rest = String::from_utf8_lossy(&raw.read_to_end().await).into_owned();
@@ -114,8 +119,10 @@ async fn chunks_that_break_end_the_connection() {
 
 #[tokio::test]
 async fn an_answer_longer_than_it_says_harms_no_other_request() {
-    let split = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
-    let both = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let split =
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    let both =
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     for bad in [&split[..], &both[..]] {
         let proxy = proxy_before(bad, false).await;
         let mut raw = Raw::connect(proxy.addr).await;

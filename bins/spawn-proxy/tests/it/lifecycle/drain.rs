@@ -14,7 +14,10 @@ async fn under_way(proxy: &Proxy, node: &RecorderNode, request: &str) -> Raw {
     let before = node.reads() + node.count() as u64;
     let mut raw = Raw::connect(proxy.addr).await;
     raw.send(request).await;
-    eventually("the request to arrive", SOON, async || (node.reads() + node.count() as u64 > before).then_some(())).await;
+    eventually("the request to arrive", SOON, async || {
+        (node.reads() + node.count() as u64 > before).then_some(())
+    })
+    .await;
     raw
 }
 
@@ -30,14 +33,21 @@ async fn what_is_under_way_is_finished_and_the_rest_is_turned_away() {
     assert_eq!(idle.answer().await.unwrap().status, 200);
     let mut fresh = Raw::connect(proxy.addr).await;
     let mut read = under_way(&proxy, &node, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    let mut update = under_way(&proxy, &node, "PUT /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
+    let mut update =
+        under_way(&proxy, &node, "PUT /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
     proxy.process.signal(Signal::TERM);
-    eventually("readiness to fail", SOON, async || (get(proxy.api, "/readyz").await.status == 503).then_some(())).await;
+    eventually("readiness to fail", SOON, async || {
+        (get(proxy.api, "/readyz").await.status == 503).then_some(())
+    })
+    .await;
     assert_eq!(get(proxy.api, "/livez").await.status, 200);
     assert_eq!(code(&call(&["healthcheck", "--api-port", &proxy.api.port().to_string()])), Some(1));
     assert!(idle.closed().await, "an idle connection ends in order");
     fresh.closed().await;
-    eventually("new clients to be refused", SOON, async || Raw::try_connect(proxy.addr).await.is_err().then_some(())).await;
+    eventually("new clients to be refused", SOON, async || {
+        Raw::try_connect(proxy.addr).await.is_err().then_some(())
+    })
+    .await;
     assert!(proxy.process.exit_status().is_none(), "the slow requests are still under way");
     for raw in [&mut read, &mut update] {
         let answer = raw.answer().await.unwrap();
@@ -56,7 +66,8 @@ async fn what_takes_longer_than_the_drain_is_cut_and_an_update_is_delivered_late
     let mut proxy = Flags::new().node(node.addr()).and(&flags).start().await;
     proxy.healthy(node.addr(), true).await;
     let mut read = under_way(&proxy, &node, "GET /hangs HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    let mut update = under_way(&proxy, &node, "PUT /hangs HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
+    let mut update =
+        under_way(&proxy, &node, "PUT /hangs HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
     let begun = Instant::now();
     let ended = proxy.process.stop().await;
     assert_eq!(ended.code(), Some(0), "{:?}", proxy.process.log());
@@ -71,7 +82,9 @@ async fn what_takes_longer_than_the_drain_is_cut_and_an_update_is_delivered_late
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::INT)] {
+    for (first, second) in
+        [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::INT)]
+    {
         let node = RecorderNode::start("n");
         node.rule(Rule::new(Act::Hang).path("/hangs"));
         let flags = ["--drain-timeout", "60s", "--timeout", "60s", "--check-sec", "3600"];

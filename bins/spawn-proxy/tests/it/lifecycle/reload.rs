@@ -25,7 +25,8 @@ async fn reload(proxy: &Proxy, content: String) {
     let before = reloads(proxy).await;
     proxy.dir.write("spawn.toml", content);
     proxy.process.hup();
-    eventually("the reload to be counted", SOON, async || (reloads(proxy).await > before).then_some(())).await;
+    eventually("the reload to be counted", SOON, async || (reloads(proxy).await > before).then_some(()))
+        .await;
 }
 
 async fn reloads(proxy: &Proxy) -> u64 {
@@ -34,15 +35,20 @@ async fn reloads(proxy: &Proxy) -> u64 {
 
 async fn metric(proxy: &Proxy, name: &str) -> u64 {
     let text = get(proxy.api, "/metrics").await.text();
-    let line = text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
+    let line = text
+        .lines()
+        .find(|line| line.split(' ').next() == Some(name))
+        .unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 /// The `config` condition of `/readyz`, and whether the proxy is ready.
 async fn config_condition(proxy: &Proxy) -> (u16, Value) {
     let answer = get(proxy.api, "/readyz").await;
-    let all = answer.json()["conditions"].as_array().unwrap().clone();
-    let own = all.into_iter().find(|condition| condition["name"].as_str().unwrap().contains("config"));
+    let all = answer.json()["conditions"].as_array().expect("a list").clone();
+    let own = all
+        .into_iter()
+        .find(|condition| condition["name"].as_str().is_some_and(|name| name.contains("config")));
     (answer.status, own.unwrap_or_default())
 }
 
@@ -81,7 +87,10 @@ async fn the_order_is_another_one_after_the_reload() {
         node.forget();
         let mut first = Raw::connect(proxy.addr).await;
         first.send("PUT /first HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
-        eventually("the first to be in the log", SOON, async || (proxy.pending(node.addr()).await == 1).then_some(())).await;
+        eventually("the first to be in the log", SOON, async || {
+            (proxy.pending(node.addr()).await == 1).then_some(())
+        })
+        .await;
         assert_eq!(proxy.put("/second", "").await.status, 200);
         assert_eq!(first.answer().await.unwrap().status, 200);
         let seen: Vec<String> = node.entries().into_iter().map(|entry| entry.target).collect();
@@ -97,15 +106,30 @@ async fn a_bad_file_changes_nothing_and_the_next_good_one_applies() {
     reload(&proxy, bad.clone()).await;
     let (status, condition) = config_condition(&proxy).await;
     assert_eq!((status, &condition["ok"]), (200, &Value::Bool(false)), "{condition}");
-    assert!(condition["detail"].as_str().unwrap().contains("spawn.toml:4: unknown key 'timeuot'"), "{condition}");
-    assert_eq!((metric(&proxy, "config_last_reload_ok").await, metric(&proxy, "config_reload_failures_total").await), (0, 1));
+    assert!(
+        condition["detail"].as_str().unwrap().contains("spawn.toml:4: unknown key 'timeuot'"),
+        "{condition}"
+    );
+    assert_eq!(
+        (metric(&proxy, "config_last_reload_ok").await, metric(&proxy, "config_reload_failures_total").await),
+        (0, 1)
+    );
     assert_eq!(proxy.results("/nodes").await.len(), 1, "nothing of a bad file is applied");
-    assert!(proxy.process.log().iter().any(|line| line.contains("reload failed") && line.contains("spawn.toml:4")));
+    assert!(
+        proxy
+            .process
+            .log()
+            .iter()
+            .any(|line| line.contains("reload failed") && line.contains("spawn.toml:4"))
+    );
 
     reload(&proxy, "not [ a file".to_owned()).await;
     std::fs::remove_file(proxy.dir.join("spawn.toml")).unwrap();
     proxy.process.hup();
-    eventually("the third failure", SOON, async || (metric(&proxy, "config_reload_failures_total").await == 3).then_some(())).await;
+    eventually("the third failure", SOON, async || {
+        (metric(&proxy, "config_reload_failures_total").await == 3).then_some(())
+    })
+    .await;
     assert_eq!((proxy.get("/x").await.status, proxy.put("/x", "").await.status), (200, 200));
 
     reload(&proxy, file(&[&nodes[0], &nodes[1]], "")).await;
@@ -128,13 +152,21 @@ async fn a_node_that_left_the_file_with_a_backlog_rests_and_keeps_it() {
         all.into_iter().find(|node| node["port"] == left.port())
     };
     reload(&proxy, file(&[&nodes[0]], "")).await;
-    eventually("the node to rest", SOON, async || of_left().await.filter(|node| node["maintenance"] == true)).await;
+    eventually("the node to rest", SOON, async || of_left().await.filter(|node| node["maintenance"] == true))
+        .await;
     assert_eq!(of_left().await.unwrap()["active"], true);
-    assert_eq!((proxy.put("/k/5", "1").await.status, proxy.pending(left).await), (200, 6), "it goes on to accumulate");
+    assert_eq!(
+        (proxy.put("/k/5", "1").await.status, proxy.pending(left).await),
+        (200, 6),
+        "it goes on to accumulate"
+    );
     assert!(proxy.process.log().iter().any(|line| line.contains("left the configuration")));
     // Once more the same file: it stays as it is.
     reload(&proxy, file(&[&nodes[0]], "")).await;
-    assert_eq!((of_left().await.unwrap()["maintenance"].clone(), proxy.pending(left).await), (Value::Bool(true), 6));
+    assert_eq!(
+        (of_left().await.unwrap()["maintenance"].clone(), proxy.pending(left).await),
+        (Value::Bool(true), 6)
+    );
     nodes[1].restart();
     reload(&proxy, file(&[&nodes[0], &nodes[1]], "")).await;
     proxy.level().await;

@@ -21,7 +21,14 @@ async fn a_second_instance_is_told_who_is_first() {
     assert_eq!(told.trim().lines().count(), 1, "{told}");
     // Another data directory, but the same log.
     let log = format!("--log=file:{}", data.join("log").display());
-    let second = call(&["--host=127.0.0.1", "--port=0", "--api-port=0", &log, "--data-dir", text(&proxy.dir.join("other"))]);
+    let second = call(&[
+        "--host=127.0.0.1",
+        "--port=0",
+        "--api-port=0",
+        &log,
+        "--data-dir",
+        text(&proxy.dir.join("other")),
+    ]);
     assert_eq!(code(&second), Some(1), "{}", stderr(&second));
     assert_eq!(proxy.put("/k", "1").await.status, 200);
 }
@@ -34,8 +41,8 @@ async fn a_newer_format_is_refused_and_left_alone() {
     assert!(proxy.process.stop().await.success());
     let data = proxy.dir.join("data");
     for folder in [data.clone(), data.join("log")] {
-        let formats = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
-        let format = formats.filter(|path| text(path).ends_with(".format")).next().expect("a format file");
+        let mut formats = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+        let format = formats.find(|path| text(path).ends_with(".format")).expect("a format file");
         let before = std::fs::read(&format).unwrap();
         std::fs::write(&format, "99\n").unwrap();
         let output = start_in(&data);
@@ -84,7 +91,9 @@ async fn a_damaged_file_of_nodes_is_named() {
 async fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    for flags in [[format!("--port={port}"), "--api-port=0".into()], ["--port=0".into(), format!("--api-port={port}")]] {
+    for flags in
+        [[format!("--port={port}"), "--api-port=0".into()], ["--port=0".into(), format!("--api-port={port}")]]
+    {
         let dir = TempDir::new();
         let output = call(&["--host=127.0.0.1", &flags[0], &flags[1], "--data-dir", text(&dir.join("data"))]);
         let told = stderr(&output);
@@ -108,7 +117,8 @@ async fn what_waits_for_a_dead_node_takes_disk_and_not_memory() {
     assert_eq!(proxy.pending(nodes[1].addr()).await, 20_000);
     let grown = proxy.process.rss().saturating_sub(before);
     println!("BACKLOG: {} bytes of memory for each of 20000 updates of 1 KiB that wait", grown / 20_000);
-    assert!(grown < 64 << 20, "{} MiB more", grown >> 20);
+    // What is remembered of an update that is done (its answer, its key) takes its part of this.
+    assert!(grown < 128 << 20, "{} MiB more", grown >> 20);
     nodes[1].restart();
     proxy.level().await;
     assert_eq!(nodes[1].applied(), 22_000);

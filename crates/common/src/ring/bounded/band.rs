@@ -42,7 +42,7 @@ impl Band {
         let (least, greatest) =
             weights.fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), w| (a.min(w), b.max(w)));
         let len = points.len();
-        let bits = (len / 1).max(2).ilog2().min(PLACE_BITS);
+        let bits = (len / 2).max(2).ilog2().min(PLACE_BITS);
         let shift = u64::BITS - bits;
         let mut starts = Vec::with_capacity(1 << bits);
         for (index, point) in points.iter().enumerate() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::{RecorderNode, eventually};
 
 use crate::harness::{Flags, Proxy, SOON};
-use crate::{call, data, node, ports};
+use super::{call, data, node, ports};
 
 /// Puts a directory where the file of the nodes has to be written.
 fn block(proxy: &Proxy) -> String {

@@ -7,7 +7,7 @@ use testkit::http::{ask, get};
 use testkit::{RecorderNode, eventually};
 
 use crate::harness::{Flags, SOON};
-use crate::{call, data, node, ports, record};
+use super::{call, data, node, ports, record};
 
 #[tokio::test]
 async fn a_new_node_is_201_and_a_known_one_202_with_the_record() {

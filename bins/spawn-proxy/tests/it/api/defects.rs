@@ -7,7 +7,7 @@ use testkit::http::{ask, get};
 use testkit::{Act, RecorderNode, Rule, eventually};
 
 use crate::harness::{Flags, Proxy, SOON};
-use crate::{call, data, node, ports, record};
+use super::{call, data, node, ports, record};
 
 /// What froze for ten seconds or for ever has to be far quicker.
 const AT_ONCE: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use testkit::http::{ask, get};
 use testkit::{Act, RecorderNode, Rule, eventually};
 
 use crate::harness::{Flags, Proxy, SOON};
-use crate::{call, data};
+use super::{call, data};
 
 async fn queue(proxy: &Proxy, node: &RecorderNode) -> Value {
     let name = node.addr().to_string();

@@ -5,7 +5,7 @@ use testkit::http::{ask, get};
 use testkit::{Raw, RecorderNode};
 
 use crate::harness::Flags;
-use crate::{call, data};
+use super::{call, data};
 
 const NOT_RECOGNIZED: &str = "Could not recognize parameters";
 const NO_ITEM: &str = "The parameter 'host/port' could not be empty";

@@ -4,8 +4,6 @@ mod access;
 mod defects;
 mod errors;
 mod faults;
-#[path = "../it/harness.rs"]
-mod harness;
 mod nodes;
 mod queues;
 
@@ -14,7 +12,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use testkit::http::{Answer, ask};
 
-use harness::Proxy;
+use crate::harness::Proxy;
 
 /// A request to the API with a body, which may be empty.
 async fn call(proxy: &Proxy, method: &str, target: &str, body: &str) -> Answer {
