@@ -78,7 +78,10 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
         listen_for_operators(&shared, api_listener, &config, &lifecycle, &operators);
         log_listening("api", api_addr);
         if api_addr.ip().is_unspecified() && config.live.updates.status_url.is_none() {
-            tracing::warn!(location = shared.api_url, "202 answers point to this host: set updates.status-url to where clients reach the API");
+            tracing::warn!(
+                location = shared.api_url,
+                "202 answers point to this host: set updates.status-url to where clients reach the API"
+            );
         }
         tokio::spawn(keep_ready(shared.clone(), lifecycle.readiness.clone(), config.log_dir.clone()));
         let live = shared.clone();
@@ -94,7 +97,14 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
 /// Waits until it is known how far each node has come, so that no read goes to one that is behind.
 async fn place_nodes(shared: &Shared) {
     let placed = async {
-        while !shared.nodes.table().entries().iter().filter(|entry| entry.node.active).all(|entry| entry.live.is_placed()) {
+        while !shared
+            .nodes
+            .table()
+            .entries()
+            .iter()
+            .filter(|entry| entry.node.active)
+            .all(|entry| entry.live.is_placed())
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -102,7 +112,12 @@ async fn place_nodes(shared: &Shared) {
     let _ = tokio::time::timeout(Duration::from_secs(5), placed).await;
 }
 
-fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>, limits: Limits, lifecycle: &Lifecycle) {
+fn listen_for_clients(
+    spawner: &Spawner,
+    listeners: Vec<daemon::http::Listener>,
+    limits: Limits,
+    lifecycle: &Lifecycle,
+) {
     if let Some(first) = listeners.first() {
         log_listening("proxy", first.addr());
     }
@@ -113,7 +128,8 @@ fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>,
                 let origin = Rc::new(Origin::new(peer.addr.ip(), peer.tls.is_some()));
                 let worker = worker.clone();
                 service_fn(move |request| {
-                    service::answer(worker.clone(), origin.clone(), request).map(Ok::<_, std::convert::Infallible>)
+                    service::answer(worker.clone(), origin.clone(), request)
+                        .map(Ok::<_, std::convert::Infallible>)
                 })
             };
             tokio::task::spawn_local(async move {
@@ -125,7 +141,13 @@ fn listen_for_clients(spawner: &Spawner, listeners: Vec<daemon::http::Listener>,
     }
 }
 
-fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, config: &Config, lifecycle: &Lifecycle, drain: &Drain) {
+fn listen_for_operators(
+    shared: &Arc<Shared>,
+    listener: daemon::http::Listener,
+    config: &Config,
+    lifecycle: &Lifecycle,
+    drain: &Drain,
+) {
     let local = listener.addr();
     let api = Arc::new(Api { shared: shared.clone(), config: ApiConfig::new(config, local) });
     let admin = lifecycle.admin.clone();
@@ -156,7 +178,10 @@ fn listen_for_operators(shared: &Arc<Shared>, listener: daemon::http::Listener, 
 fn limits(config: &ListenerConfig, files: Option<usize>) -> Limits {
     let possible = files.map_or(usize::MAX, |files| (files / 4 * 3).max(1));
     if possible < config.max_connections {
-        tracing::warn!(max_connections = possible, "max-connections is less than configured: the limit of open files allows no more");
+        tracing::warn!(
+            max_connections = possible,
+            "max-connections is less than configured: the limit of open files allows no more"
+        );
     }
     let mut limits = Limits::new(config.max_connections.min(possible));
     limits.header_timeout = config.header_timeout;
@@ -210,7 +235,8 @@ fn reachable(configured: &str, bound: SocketAddr) -> String {
 fn raise_file_limit() -> Option<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     usize::try_from(getrlimit(Resource::Nofile).current?).ok()

@@ -26,11 +26,35 @@ impl Metrics {
     /// Makes the counters visible.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("updates_answered", "Updates answered with a node's answer", self.answered.clone());
-        registry.register("updates_accepted", "Updates answered 202: no answer in time, or ack = queued", self.accepted.clone());
-        registry.register("updates_replayed", "Updates answered from an earlier one with the same Idempotency-Key", self.replayed.clone());
-        registry.register("requests_refused", "Requests that the proxy answered itself with an error", self.refused.clone());
-        registry.register("divergences", "First answers that differed from another node's to the same update", self.divergences.clone());
-        registry.register("updates_rejected", "Updates that every node refused with 5xx", self.rejected.clone());
-        registry.register("maybe_duplicates", "4xx answers to a repeated attempt", self.maybe_duplicates.clone());
+        registry.register(
+            "updates_accepted",
+            "Updates answered 202: no answer in time, or ack = queued",
+            self.accepted.clone(),
+        );
+        registry.register(
+            "updates_replayed",
+            "Updates answered from an earlier one with the same Idempotency-Key",
+            self.replayed.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests that the proxy answered itself with an error",
+            self.refused.clone(),
+        );
+        registry.register(
+            "divergences",
+            "First answers that differed from another node's to the same update",
+            self.divergences.clone(),
+        );
+        registry.register(
+            "updates_rejected",
+            "Updates that every node refused with 5xx",
+            self.rejected.clone(),
+        );
+        registry.register(
+            "maybe_duplicates",
+            "4xx answers to a repeated attempt",
+            self.maybe_duplicates.clone(),
+        );
     }
 }

@@ -26,7 +26,11 @@ impl DaemonConfig for Config {
         let api_token = token(values, problems);
         let (port, api_port): (u16, u16) = (values.opt_integer("port")?, values.opt_integer("api.port")?);
         if port == api_port && port != 0 && values.opt_text("host")? == values.opt_text("api.host")? {
-            problems.report(values, "api.port", format!("port {port} is the proxy's already: give the API another"));
+            problems.report(
+                values,
+                "api.port",
+                format!("port {port} is the proxy's already: give the API another"),
+            );
         }
         Some(Self {
             proxy_address: Address::new(&values.opt_text("host")?, port).to_string(),
@@ -87,7 +91,11 @@ fn health(values: &Values, problems: &mut Problems) -> Option<HealthConfig> {
         problems.report(values, "health-check.url", format!("'{url}' is not a path: write it as /health"));
         return None;
     }
-    let regexp = match values.opt_text("health-check.regexp").filter(|text| !text.is_empty()).map(|text| Regex::new(&text)) {
+    let regexp = match values
+        .opt_text("health-check.regexp")
+        .filter(|text| !text.is_empty())
+        .map(|text| Regex::new(&text))
+    {
         None => None,
         Some(Ok(regexp)) => Some(regexp),
         Some(Err(error)) => {
@@ -107,7 +115,11 @@ fn health(values: &Values, problems: &mut Problems) -> Option<HealthConfig> {
 fn updates(values: &Values) -> Option<UpdatesConfig> {
     Some(UpdatesConfig {
         ack: if values.opt_choice("updates.ack")? == "queued" { Ack::Queued } else { Ack::First },
-        ordering: if values.opt_choice("updates.ordering")? == "global" { Ordering::Global } else { Ordering::Path },
+        ordering: if values.opt_choice("updates.ordering")? == "global" {
+            Ordering::Global
+        } else {
+            Ordering::Path
+        },
         timeout: values.opt_duration("updates.timeout")?,
         max_attempts: values.opt_integer("updates.max-attempts")?,
         backoff: Backoff { first: FIRST_RETRY, longest: values.opt_duration("updates.retry-max")? },
@@ -119,13 +131,21 @@ fn updates(values: &Values) -> Option<UpdatesConfig> {
 
 fn rules(values: &Values, problems: &mut Problems) -> Option<Rules> {
     let mut methods = |key: &str| -> Option<Vec<Method>> {
-        let parsed = values.texts(key).iter().map(|name| Method::from_str(name).map_err(|_| name.clone())).collect::<Result<_, _>>();
+        let parsed = values
+            .texts(key)
+            .iter()
+            .map(|name| Method::from_str(name).map_err(|_| name.clone()))
+            .collect::<Result<_, _>>();
         parsed.map_err(|name| problems.report(values, key, format!("'{name}' is not a method"))).ok()
     };
     let (reads, updates) = (methods("reads.methods"), methods("updates.methods"));
     let (reads, updates) = (reads?, updates?);
     if let Some(both) = reads.iter().find(|method| updates.contains(method)) {
-        problems.report(values, "updates.methods", format!("{both} is in reads.methods too: a method is one or the other"));
+        problems.report(
+            values,
+            "updates.methods",
+            format!("{both} is in reads.methods too: a method is one or the other"),
+        );
         return None;
     }
     let mut overrides = Vec::new();
@@ -177,7 +197,11 @@ fn token(values: &Values, problems: &mut Problems) -> Option<Option<String>> {
     match read.map(|text| text.trim().to_owned()) {
         Ok(token) if token.len() >= 16 => Some(Some(token)),
         Ok(_) => {
-            problems.report(values, "api.token-file", format!("{}: a token has at least 16 characters", path.display()));
+            problems.report(
+                values,
+                "api.token-file",
+                format!("{}: a token has at least 16 characters", path.display()),
+            );
             None
         }
         Err(error) => {
@@ -237,7 +261,9 @@ fn node_of_text(text: &str) -> Result<Node, String> {
     for part in parts {
         match part.split_once('=') {
             Some(("priority", number)) => {
-                let parsed = number.parse().map_err(|_| format!("'{number}' is not a priority: use a whole number"))?;
+                let parsed = number
+                    .parse()
+                    .map_err(|_| format!("'{number}' is not a priority: use a whole number"))?;
                 node.priority = Priority(parsed);
             }
             None if part == "maintenance" => node.maintenance = true,
@@ -255,7 +281,10 @@ mod tests {
     #[test]
     fn a_node_in_one_word() {
         let node = node_of_text("[::1]:80,priority=-2,maintenance,inactive").unwrap();
-        assert_eq!((node.id.as_str(), node.priority.0, node.active, node.maintenance), ("[::1]:80", -2, false, true));
+        assert_eq!(
+            (node.id.as_str(), node.priority.0, node.active, node.maintenance),
+            ("[::1]:80", -2, false, true)
+        );
         assert!(node_of_text("h:1").unwrap().active);
         for bad in ["h", "h:1,priority=x", "h:1,prio=1", "h:1,,", "h:0"] {
             assert!(node_of_text(bad).is_err(), "{bad}");

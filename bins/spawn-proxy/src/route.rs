@@ -32,7 +32,12 @@ pub type Choices<'a> = SmallVec<[Choice<'a>; 8]>;
 ///
 /// Round robin rotates; by priority orders; both rotate among the best priority that has a usable
 /// node and then fail over to the next; neither takes the configured order.
-pub fn candidates<'a>(table: &'a Table, mode: QueryMode, ring: &RoundRobin, max_lag: Duration) -> Choices<'a> {
+pub fn candidates<'a>(
+    table: &'a Table,
+    mode: QueryMode,
+    ring: &RoundRobin,
+    max_lag: Duration,
+) -> Choices<'a> {
     let entries = table.entries();
     let in_order = |place: usize| &entries[if mode.by_priority { table.by_priority()[place] } else { place }];
     let mut level: SmallVec<[&Entry; 8]> = SmallVec::new();
@@ -94,7 +99,12 @@ mod tests {
             }
             let seen = (spec.behind_s > 0).then(|| Instant::now() - Duration::from_secs(spec.behind_s));
             live.set_position(seen, 0);
-            let node = Node { id, priority: Priority(spec.priority), active: spec.active, maintenance: spec.maintenance };
+            let node = Node {
+                id,
+                priority: Priority(spec.priority),
+                active: spec.active,
+                maintenance: spec.maintenance,
+            };
             Entry { node, live }
         };
         Table::new(specs.iter().enumerate().map(row).collect())
@@ -126,14 +136,25 @@ mod tests {
     #[test]
     fn when_all_are_behind_the_least_behind_serves_and_says_so() {
         let nodes = table(&[Spec { behind_s: 9, ..fine(1) }, Spec { behind_s: 5, ..fine(0) }]);
-        let chosen = candidates(&nodes, QueryMode { round_robin: true, by_priority: true }, &RoundRobin::default(), MAX_LAG);
+        let chosen = candidates(
+            &nodes,
+            QueryMode { round_robin: true, by_priority: true },
+            &RoundRobin::default(),
+            MAX_LAG,
+        );
         assert_eq!(chosen[0].entry.node.id.port(), 2);
         assert!(chosen[0].lag.unwrap() >= Duration::from_secs(5));
     }
 
     fn any_spec() -> impl Strategy<Value = Spec> {
         (-2i64..3, any::<bool>(), any::<bool>(), any::<bool>(), prop_oneof![Just(0u64), 2u64..9]).prop_map(
-            |(priority, active, maintenance, healthy, behind_s)| Spec { priority, active, maintenance, healthy, behind_s },
+            |(priority, active, maintenance, healthy, behind_s)| Spec {
+                priority,
+                active,
+                maintenance,
+                healthy,
+                behind_s,
+            },
         )
     }
 

@@ -55,7 +55,10 @@ pub(crate) fn open_log(config: &Config) -> anyhow::Result<Arc<dyn UpdateLog>> {
 pub(crate) fn stored_nodes(state: &StateDir) -> anyhow::Result<Stored> {
     let Some(content) = state.read(store::FILE)? else { return Ok(Stored::default()) };
     Stored::from_json(&content).map_err(|error| {
-        let what = format!("{} in the data directory cannot be understood: {error}; remove it to go by the configuration", store::FILE);
+        let what = format!(
+            "{} in the data directory cannot be understood: {error}; remove it to go by the configuration",
+            store::FILE
+        );
         Failure::running(what).into()
     })
 }

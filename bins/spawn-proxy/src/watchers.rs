@@ -75,13 +75,23 @@ async fn watch_log(shared: &Shared, condition: &ConditionHandle, dir: &std::path
 
 fn watch_nodes(shared: &Shared, condition: &ConditionHandle) {
     let table = shared.nodes.table();
-    let unusable: Vec<&str> =
-        table.entries().iter().filter(|entry| !entry.serves_reads()).map(|entry| entry.node.id.as_str()).collect();
+    let unusable: Vec<&str> = table
+        .entries()
+        .iter()
+        .filter(|entry| !entry.serves_reads())
+        .map(|entry| entry.node.id.as_str())
+        .collect();
     match table.entries().len() {
         0 => condition.set(false, "no node is configured"),
-        all if unusable.len() == all => condition.set(false, "no node is active, out of maintenance and healthy"),
+        all if unusable.len() == all => {
+            condition.set(false, "no node is active, out of maintenance and healthy")
+        }
         all => {
-            let without = if unusable.is_empty() { String::new() } else { format!(", without {}", unusable.join(", ")) };
+            let without = if unusable.is_empty() {
+                String::new()
+            } else {
+                format!(", without {}", unusable.join(", "))
+            };
             condition.set(true, format!("{} of {all} usable{without}", all - unusable.len()));
         }
     }

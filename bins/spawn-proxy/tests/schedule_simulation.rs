@@ -111,7 +111,10 @@ impl World {
             assert!(!overtaken, "seed {seed}: {sequence} was sent before {earlier} had ended");
         }
         let ends = self.now + Duration::from_millis(self.rng.random_range(1..200));
-        assert!(self.under_way.insert(sequence, ends).is_none(), "seed {seed}: {sequence} is under way twice");
+        assert!(
+            self.under_way.insert(sequence, ends).is_none(),
+            "seed {seed}: {sequence} is under way twice"
+        );
         assert!(self.under_way.len() <= self.policy.concurrency, "seed {seed}: too many under way");
     }
 
@@ -150,7 +153,11 @@ impl World {
         }
         self.healthy = true;
         for sequence in self.schedule.node_passed_check(self.now, self.tally) {
-            assert!(self.schedule.attempts(sequence) >= self.policy.max_attempts, "seed {}: given up early", self.seed);
+            assert!(
+                self.schedule.attempts(sequence) >= self.policy.max_attempts,
+                "seed {}: given up early",
+                self.seed
+            );
             self.schedule.finish(sequence, self.now);
             self.finished.insert(sequence);
             self.given_up.push(sequence);
@@ -185,7 +192,8 @@ impl World {
             let next = times.into_iter().flatten().min().unwrap_or(self.next_check);
             let arrives = self.now + Duration::from_millis(self.rng.random_range(1..500));
             self.now = if self.entered < UPDATES { next.min(arrives) } else { next }.max(self.now);
-            let over: Vec<Sequence> = self.under_way.iter().filter(|(_, ends)| **ends <= self.now).map(|(s, _)| *s).collect();
+            let over: Vec<Sequence> =
+                self.under_way.iter().filter(|(_, ends)| **ends <= self.now).map(|(s, _)| *s).collect();
             over.into_iter().for_each(|sequence| self.end(sequence));
             if self.now >= self.mood_until {
                 self.change_mood();
@@ -234,7 +242,8 @@ fn a_migrating_node_gives_nothing_up() {
         while world.now < world.mood_until {
             world.send_due();
             world.now += Duration::from_millis(20);
-            let over: Vec<Sequence> = world.under_way.iter().filter(|(_, ends)| **ends <= world.now).map(|(s, _)| *s).collect();
+            let over: Vec<Sequence> =
+                world.under_way.iter().filter(|(_, ends)| **ends <= world.now).map(|(s, _)| *s).collect();
             over.into_iter().for_each(|sequence| world.end(sequence));
             if world.now >= world.next_check {
                 world.check();

@@ -159,8 +159,8 @@ fn cost(algorithm: Algorithm, what: &str, nodes: &[(String, f64)]) {
     let build = time(|| (0..builds).for_each(|_| drop(quality::build(algorithm, nodes)))) / builds;
     let rings = quality::build(algorithm, nodes);
     let rate = |max: usize| {
-        let count =
-            if algorithm == Algorithm::Rendezvous { 40_000_000 / (nodes.len() + 30) } else { 2_000_000 };
+        let linear = max > 3 || algorithm == Algorithm::Rendezvous;
+        let count = if linear { 1 + 10_000_000 / (nodes.len() + 30) } else { 2_000_000 };
         count as f64 / time(|| look_up(&rings, max, count)).as_secs_f64()
     };
     println!(

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use common::node::NodeId;
-use http::header::{self, HeaderMap};
 use http::StatusCode;
+use http::header::{self, HeaderMap};
 use update_log::{Answer, AnswerBody, Report};
 
 use crate::nodes::table::Table;
@@ -48,7 +48,8 @@ pub fn digest(answer: &Answer) -> u64 {
 
 /// Whether a first answer differs from that of a node that answered before.
 pub fn diverges(earlier: &[Report], digest: u64) -> bool {
-    digest != 0 && earlier.iter().any(|report| report.settled && report.digest != 0 && report.digest != digest)
+    digest != 0
+        && earlier.iter().any(|report| report.settled && report.digest != 0 && report.digest != digest)
 }
 
 #[cfg(test)]

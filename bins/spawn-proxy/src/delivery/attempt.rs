@@ -100,23 +100,30 @@ impl Attempt {
         let timeout = self.worker.shared.config.load().updates.timeout;
         let begun = tokio::time::Instant::now();
         let response = self.worker.pool.exchange(&self.live, request, timeout).await?;
-        let wish = answers::retry_after(response.headers(), std::time::SystemTime::now()).map(|wait| wait.min(LONGEST_WISH));
-        let answer = tokio::time::timeout_at(begun + timeout, self.receive(response)).await.unwrap_or_else(|_| {
-            Err(ExchangeError::TimedOut { node: self.live.id.clone(), after: timeout, connecting: false })
-        })?;
+        let wish = answers::retry_after(response.headers(), std::time::SystemTime::now())
+            .map(|wait| wait.min(LONGEST_WISH));
+        let answer =
+            tokio::time::timeout_at(begun + timeout, self.receive(response)).await.unwrap_or_else(|_| {
+                Err(ExchangeError::TimedOut { node: self.live.id.clone(), after: timeout, connecting: false })
+            })?;
         Ok((answer, wish))
     }
 
     async fn request(&self) -> Result<Request<OutBody>, ExchangeError> {
         let update = &self.update;
-        let unusable = |what: String| ExchangeError::Body(format!("update {} cannot be sent: {what}", update.sequence));
+        let unusable =
+            |what: String| ExchangeError::Body(format!("update {} cannot be sent: {what}", update.sequence));
         let body = OutBody::of_update(&update.body).await.map_err(|error| unusable(error.to_string()))?;
         let mut request = Request::new(body);
         *request.method_mut() = update.method.clone();
-        *request.uri_mut() = update.target.parse().map_err(|error| unusable(format!("{}: {error}", update.target)))?;
+        *request.uri_mut() =
+            update.target.parse().map_err(|error| unusable(format!("{}: {error}", update.target)))?;
         let map = request.headers_mut();
         *map = update.headers.clone();
-        map.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&update.id).map_err(|error| unusable(error.to_string()))?);
+        map.insert(
+            IDEMPOTENCY_KEY,
+            HeaderValue::from_str(&update.id).map_err(|error| unusable(error.to_string()))?,
+        );
         map.insert(SPAWN_SEQUENCE, HeaderValue::from(update.sequence.0));
         map.insert(SPAWN_ATTEMPT, HeaderValue::from(self.number));
         if update.body.is_empty() && update.method != http::Method::DELETE {
@@ -180,10 +187,14 @@ impl Attempt {
         if !self.worker.shared.config.load().updates.unanimous_answer {
             return false;
         }
-        let Ok(Some(status)) = self.worker.shared.log.status(self.update.sequence).await else { return false };
+        let Ok(Some(status)) = self.worker.shared.log.status(self.update.sequence).await else {
+            return false;
+        };
         let table = self.worker.shared.nodes.table();
-        let rests = |node: &NodeId| table.get(node).is_none_or(|entry| !entry.node.active || entry.node.maintenance);
-        let stand: Vec<(bool, Progress)> = status.nodes.iter().map(|(node, progress, _)| (rests(node), *progress)).collect();
+        let rests =
+            |node: &NodeId| table.get(node).is_none_or(|entry| !entry.node.active || entry.node.maintenance);
+        let stand: Vec<(bool, Progress)> =
+            status.nodes.iter().map(|(node, progress, _)| (rests(node), *progress)).collect();
         unanimous(&stand)
     }
 
@@ -196,7 +207,9 @@ impl Attempt {
         let mut whole = None;
         while let Some(frame) = body.frame().await {
             match frame.map(http_body::Frame::into_data) {
-                Ok(Ok(chunk)) if held.is_empty() && http_body::Body::is_end_stream(&body) => whole = Some(chunk),
+                Ok(Ok(chunk)) if held.is_empty() && http_body::Body::is_end_stream(&body) => {
+                    whole = Some(chunk)
+                }
                 Ok(Ok(chunk)) => held.extend_from_slice(&chunk),
                 Ok(Err(_trailers)) => {}
                 Err(error) => {
@@ -205,7 +218,11 @@ impl Attempt {
                 }
             }
             if held.len() > HELD_ANSWER {
-                return Ok(Answer { status: parts.status, headers: parts.headers, body: relay(held.freeze(), body) });
+                return Ok(Answer {
+                    status: parts.status,
+                    headers: parts.headers,
+                    body: relay(held.freeze(), body),
+                });
             }
         }
         let bytes = whole.unwrap_or_else(|| held.freeze());
@@ -221,7 +238,9 @@ fn unanimous(nodes: &[(bool, Progress)]) -> bool {
     };
     let taken = |progress: &Progress| progress.state == DeliveryState::Delivered;
     let mut asked = nodes.iter().filter(|(rests, _)| !rests).peekable();
-    asked.peek().is_some() && asked.all(|(_, progress)| refused(progress)) && !nodes.iter().any(|(_, p)| taken(p))
+    asked.peek().is_some()
+        && asked.all(|(_, progress)| refused(progress))
+        && !nodes.iter().any(|(_, p)| taken(p))
 }
 
 /// Reads on in the background so that neither a slow client nor a long answer holds up the queue.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::queue::Sequence;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
@@ -121,15 +121,24 @@ impl Deliverer {
         }
     }
 
+    /// Takes what is ready, all in one turn: one look at the log for all. Says whether there was any.
+    fn take_finished(&mut self) -> bool {
+        let before = self.attempts.len();
+        while let Some(Some(finished)) = self.attempts.next().now_or_never() {
+            self.finished(finished);
+        }
+        self.attempts.len() < before
+    }
+
     async fn wait(&mut self, wake: Option<Duration>) {
+        if self.take_finished() {
+            return;
+        }
         tokio::select! {
             biased;
             Some(finished) = self.attempts.next(), if !self.attempts.is_empty() => {
                 self.finished(finished);
-                // Whatever else is ready is taken in the same turn: one look at the log for all.
-                while let Some(Some(finished)) = futures_util::FutureExt::now_or_never(self.attempts.next()) {
-                    self.finished(finished);
-                }
+                self.take_finished();
             }
             changed = self.order.changed(), if !self.orphaned => self.orphaned = changed.is_err(),
             _ = self.tail.changed() => {}
@@ -168,7 +177,13 @@ impl Deliverer {
         }
         while self.schedule.len() < WINDOW && *self.tail.borrow_and_update() > self.read_from {
             let tail = *self.tail.borrow();
-            match self.worker.shared.log.read(&self.live.id, self.read_from, WINDOW - self.schedule.len()).await {
+            match self
+                .worker
+                .shared
+                .log
+                .read(&self.live.id, self.read_from, WINDOW - self.schedule.len())
+                .await
+            {
                 Ok(pending) if pending.is_empty() => {
                     self.read_from = tail;
                     return true;

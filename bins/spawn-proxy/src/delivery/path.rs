@@ -1,6 +1,7 @@
 //! Which updates conflict: those whose paths name the same thing, or one a part of the other.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use common::queue::Sequence;
 use percent_encoding::percent_decode_str;
@@ -49,7 +50,8 @@ impl ConflictPath {
 
     /// Whether order between the two matters.
     pub fn conflicts_with(&self, other: &Self) -> bool {
-        let (short, long) = if self.0.len() <= other.0.len() { (&self.0, &other.0) } else { (&other.0, &self.0) };
+        let (short, long) =
+            if self.0.len() <= other.0.len() { (&self.0, &other.0) } else { (&other.0, &self.0) };
         long.strip_prefix(short.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
@@ -74,16 +76,24 @@ impl ConflictIndex {
                 wait_for(newest);
             }
         }
-        let below = format!("{}/", path.0);
-        // '0' follows '/' in ASCII, so the range holds exactly what begins with `path/`.
-        let end = format!("{}0", path.0);
-        let subsumed: Vec<String> = self.0.range(below..end).map(|(key, _)| key.clone()).collect();
+        let subsumed: Vec<String> = self.below(&path.0).map(str::to_owned).collect();
         for key in subsumed {
             if let Some(newest) = self.0.remove(&key) {
                 wait_for(newest);
             }
         }
         self.0.insert(path.0.clone(), sequence);
+    }
+
+    /// The paths that `path` is a segment prefix of. Between them may stand some that only begin with
+    /// the same letters, such as `/a-b` between `/a` and `/a/b`.
+    fn below<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        let longer =
+            self.0.range::<str, _>((Bound::Excluded(path), Bound::Unbounded)).map(|(key, _)| key.as_str());
+        let next = move |key: &&str| key.strip_prefix(path).and_then(|rest| rest.bytes().next());
+        longer
+            .take_while(move |key| next(key).is_some_and(|byte| byte <= b'/'))
+            .filter(move |key| next(key) == Some(b'/'))
     }
 
     /// Forgets an update that is finished.
@@ -102,7 +112,16 @@ mod tests {
 
     #[test]
     fn the_same_thing_written_differently_is_the_same_path() {
-        for target in ["/users/7", "/users/7/", "/users/7?x=1", "/users/%37", "/a/../users/./7", "//users//7", "/users%2F7", "/a/%2e%2E/users/7"] {
+        for target in [
+            "/users/7",
+            "/users/7/",
+            "/users/7?x=1",
+            "/users/%37",
+            "/a/../users/./7",
+            "//users//7",
+            "/users%2F7",
+            "/a/%2e%2E/users/7",
+        ] {
             assert_eq!(ConflictPath::of(target), ConflictPath("/users/7".into()), "{target}");
         }
         for target in ["/", "", "*", "/..", "/../..", "?q", "/./"] {

@@ -125,7 +125,14 @@ impl Schedule {
     }
 
     /// Enters an update, newer than all before it.
-    pub fn enter(&mut self, sequence: Sequence, path: ConflictPath, attempts: u32, failures: u32, now: Duration) {
+    pub fn enter(
+        &mut self,
+        sequence: Sequence,
+        path: ConflictPath,
+        attempts: u32,
+        failures: u32,
+        now: Duration,
+    ) {
         let mut blockers = 0;
         let entries = &mut self.entries;
         self.index.enter(&path, sequence, |earlier| {
@@ -229,7 +236,12 @@ impl Schedule {
             Outcome::Failed { retry_after } => {
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
                 let wish = retry_after.map(|wait| now + wait).unwrap_or_default();
-                self.probe_at = wish.max(now + self.policy.backoff.wait(self.failures_in_a_row - PROBE_AFTER.min(self.failures_in_a_row), rng));
+                self.probe_at = wish.max(
+                    now + self
+                        .policy
+                        .backoff
+                        .wait(self.failures_in_a_row - PROBE_AFTER.min(self.failures_in_a_row), rng),
+                );
                 let Some(entry) = self.entries.get_mut(&sequence) else { return };
                 entry.in_a_row = entry.in_a_row.saturating_add(1);
                 entry.not_before = wish;
@@ -267,7 +279,10 @@ impl Schedule {
 
     /// The node failed a health check: what failed meanwhile does not count.
     pub fn node_failed_check(&mut self) {
-        self.entries.values_mut().filter(|entry| entry.state != State::Sent).for_each(|entry| entry.suspicion = None);
+        self.entries
+            .values_mut()
+            .filter(|entry| entry.state != State::Sent)
+            .for_each(|entry| entry.suspicion = None);
     }
 
     /// How many failures of this update count.

@@ -63,7 +63,9 @@ impl Fleet {
         self.next_thread += 1;
         let (stop_checks, stopped) = watch::channel(false);
         let live = entry.live.clone();
-        self.spawner.run_on(thread, move |worker| drop(tokio::task::spawn_local(health::watch(worker, live, stopped))));
+        self.spawner.run_on(thread, move |worker| {
+            drop(tokio::task::spawn_local(health::watch(worker, live, stopped)))
+        });
         let (order, orders) = watch::channel(order_for(entry));
         let live = entry.live.clone();
         self.spawner.run_on(thread, move |worker| {
@@ -89,7 +91,11 @@ impl Fleet {
     /// Stops all and waits until what was under way is finished.
     pub(super) async fn stop(&mut self) {
         self.tasks.values().for_each(Tasks::end);
-        let last = self.tasks.drain().map(|(_, tasks)| tasks.order).chain(self.ending.drain().map(|(_, order)| order));
+        let last = self
+            .tasks
+            .drain()
+            .map(|(_, tasks)| tasks.order)
+            .chain(self.ending.drain().map(|(_, order)| order));
         for order in last.collect::<Vec<_>>() {
             order.closed().await;
         }

@@ -48,7 +48,9 @@ fn report(live: &Live, error: Option<String>) {
     if live.checked(error) {
         match text {
             None => tracing::info!(node = %live.id, "node is healthy"),
-            Some(error) => tracing::warn!(node = %live.id, %error, "node failed its health check: no more traffic"),
+            Some(error) => {
+                tracing::warn!(node = %live.id, %error, "node failed its health check: no more traffic")
+            }
         }
     }
 }
@@ -58,13 +60,25 @@ async fn check(live: &Live, config: &HealthConfig) -> Result<(), String> {
     let mut request = Request::new(OutBody::empty());
     *request.uri_mut() = config.url.parse().map_err(|error| format!("{}: {error}", config.url))?;
     request.headers_mut().insert(header::HOST, live.header.clone());
-    request.headers_mut().insert(header::USER_AGENT, header::HeaderValue::from_static("spawn-proxy health check"));
+    request
+        .headers_mut()
+        .insert(header::USER_AGENT, header::HeaderValue::from_static("spawn-proxy health check"));
     let verdict = async {
-        let answer = Pool::default().exchange(live, request, config.timeout).await.map_err(|error| error.to_string())?;
+        let answer = Pool::default()
+            .exchange(live, request, config.timeout)
+            .await
+            .map_err(|error| error.to_string())?;
         judge_status(answer.status(), config.strict)?;
         let Some(regexp) = &config.regexp else { return Ok(()) };
-        let body = Limited::new(answer.into_body(), MAX_LOOKED_AT).collect().await.map_err(|error| error.to_string())?;
-        if regexp.is_match(&body.to_bytes()) { Ok(()) } else { Err(format!("the answer does not match '{regexp}'")) }
+        let body = Limited::new(answer.into_body(), MAX_LOOKED_AT)
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
+        if regexp.is_match(&body.to_bytes()) {
+            Ok(())
+        } else {
+            Err(format!("the answer does not match '{regexp}'"))
+        }
     };
     tokio::time::timeout(config.timeout, verdict)
         .await
@@ -84,7 +98,9 @@ async fn resolve(live: &Live) {
     }
     loop {
         match tokio::net::lookup_host((live.id.host(), live.id.port())).await {
-            Ok(addresses) => live.addresses.store(Some(Arc::new(addresses.map(|address| address.ip()).collect()))),
+            Ok(addresses) => {
+                live.addresses.store(Some(Arc::new(addresses.map(|address| address.ip()).collect())))
+            }
             Err(error) => tracing::debug!(node = %live.id, %error, "cannot resolve the node's name"),
         }
         tokio::time::sleep(RESOLVE_EVERY).await;

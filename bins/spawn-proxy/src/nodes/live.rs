@@ -1,8 +1,8 @@
 //! What is observed of a node, shared by everything that sends to it. Never stored.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -171,7 +171,8 @@ impl Live {
 
     /// Publishes since when the node is behind the log, and the first sequence it has not applied.
     pub fn set_position(&self, oldest_undelivered: Option<Instant>, applied_before: u64) {
-        let mark = oldest_undelivered.map_or(0, |seen| millis(seen.saturating_duration_since(self.epoch)) + 1);
+        let mark =
+            oldest_undelivered.map_or(0, |seen| millis(seen.saturating_duration_since(self.epoch)) + 1);
         self.oldest_undelivered.store(mark, Relaxed);
         self.applied_before.store(applied_before, Relaxed);
     }

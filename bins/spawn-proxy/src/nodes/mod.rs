@@ -45,7 +45,9 @@ impl Editor {
     /// Writes the nodes to the data directory.
     async fn keep(&mut self, stored: Stored) -> std::io::Result<()> {
         let (state, content) = (self.state.clone(), stored.to_json());
-        tokio::task::spawn_blocking(move || state.write_atomic(store::FILE, &content)).await.map_err(std::io::Error::other)??;
+        tokio::task::spawn_blocking(move || state.write_atomic(store::FILE, &content))
+            .await
+            .map_err(std::io::Error::other)??;
         self.stored = stored;
         Ok(())
     }
@@ -109,7 +111,8 @@ impl Nodes {
         let mut nodes = editor.stored.merge(configured);
         let renamed = editor.stored.renamed.clone();
         for id in self.log.nodes() {
-            let stays = nodes.iter().any(|node| node.id == id && node.active) || renamed.iter().any(|(old, _)| *old == id);
+            let stays = nodes.iter().any(|node| node.id == id && node.active)
+                || renamed.iter().any(|(old, _)| *old == id);
             let pending = self.log.queue(&id).map_or(0, |queue| queue.pending);
             if !stays && pending > 0 {
                 tracing::error!(node = %id, pending, "node left the configuration while updates wait for it: kept in maintenance; DELETE it with discard=true to drop them");
@@ -127,7 +130,10 @@ impl Nodes {
     ///
     /// # Errors
     /// [`ChangeError`]; then nothing was changed, but for nodes whose queues had ended before something failed.
-    pub async fn change<E>(&self, plan: impl FnOnce(&[Node]) -> Result<Change, E>) -> Result<Changed, ChangeError<E>> {
+    pub async fn change<E>(
+        &self,
+        plan: impl FnOnce(&[Node]) -> Result<Change, E>,
+    ) -> Result<Changed, ChangeError<E>> {
         let mut editor = self.editor.lock().await;
         let change = plan(&self.table.load().nodes()).map_err(ChangeError::Refused)?;
         let configured = editor.stored.configured.clone();
@@ -136,7 +142,12 @@ impl Nodes {
 
     /// The file first, then the log: a full disk stops a change before it has begun, and what a crash leaves undone
     /// in the log is done by the next [`load`](Self::load).
-    async fn apply<E>(&self, editor: &mut Editor, change: Change, configured: Vec<Node>) -> Result<Changed, ChangeError<E>> {
+    async fn apply<E>(
+        &self,
+        editor: &mut Editor,
+        change: Change,
+        configured: Vec<Node>,
+    ) -> Result<Changed, ChangeError<E>> {
         let steps = plan::steps(&self.log.nodes(), &change);
         let waiting: Vec<(NodeId, u64)> = plan::leaving(&steps)
             .filter_map(|id| Some((id.clone(), self.log.queue(id)?.pending)))
@@ -176,7 +187,9 @@ impl Nodes {
             Step::Rename(old, new) => self.log.rename(old, new).await?,
             Step::Unsubscribe(id) => {
                 return self.log.unsubscribe(id, discard).await.map_err(|error| match error {
-                    UnsubscribeError::Pending(pending) => ChangeError::WouldDiscard(vec![(id.clone(), pending)]),
+                    UnsubscribeError::Pending(pending) => {
+                        ChangeError::WouldDiscard(vec![(id.clone(), pending)])
+                    }
                     UnsubscribeError::Log(error) => error.into(),
                 });
             }

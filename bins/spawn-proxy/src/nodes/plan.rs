@@ -19,7 +19,8 @@ pub enum Step {
 
 /// The steps from the queues that the log keeps to those that it should keep.
 pub fn steps(subscribed: &[NodeId], change: &Change) -> Vec<Step> {
-    let active: HashSet<&NodeId> = change.nodes.iter().filter(|node| node.active).map(|node| &node.id).collect();
+    let active: HashSet<&NodeId> =
+        change.nodes.iter().filter(|node| node.active).map(|node| &node.id).collect();
     let mut kept: HashSet<&NodeId> = subscribed.iter().collect();
     let mut steps = Vec::new();
     for (old, new) in &change.renamed {
@@ -81,7 +82,12 @@ mod tests {
     }
 
     fn change(nodes: &[(u16, bool)], renamed: &[(u16, u16)]) -> Change {
-        let node = |&(port, active): &(u16, bool)| Node { id: id(port), priority: Priority(0), active, maintenance: false };
+        let node = |&(port, active): &(u16, bool)| Node {
+            id: id(port),
+            priority: Priority(0),
+            active,
+            maintenance: false,
+        };
         Change {
             nodes: nodes.iter().map(node).collect(),
             renamed: renamed.iter().map(|&(old, new)| (id(old), id(new))).collect(),
@@ -91,7 +97,8 @@ mod tests {
 
     #[test]
     fn queues_follow_activity() {
-        let steps = steps(&[id(1), id(2), id(3)], &change(&[(1, true), (2, false), (4, true), (5, false)], &[]));
+        let steps =
+            steps(&[id(1), id(2), id(3)], &change(&[(1, true), (2, false), (4, true), (5, false)], &[]));
         assert_eq!(steps, [Step::Unsubscribe(id(2)), Step::Unsubscribe(id(3)), Step::Subscribe(id(4))]);
     }
 

@@ -70,7 +70,8 @@ impl Stored {
     pub fn to_json(&self) -> Vec<u8> {
         let records = |nodes: &[Node]| nodes.iter().map(Record::from).collect();
         let renamed = self.renamed.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect();
-        let document = Document { configured: records(&self.configured), nodes: records(&self.nodes), renamed };
+        let document =
+            Document { configured: records(&self.configured), nodes: records(&self.nodes), renamed };
         serde_json::to_vec_pretty(&document).unwrap_or_default()
     }
 
@@ -95,12 +96,13 @@ impl Stored {
     pub fn merge(&self, configured: &[Node]) -> Vec<Node> {
         let before: HashMap<&NodeId, &Node> = self.configured.iter().map(|node| (&node.id, node)).collect();
         let after: HashMap<&NodeId, &Node> = configured.iter().map(|node| (&node.id, node)).collect();
-        let kept = self.nodes.iter().filter_map(|current| match (before.get(&current.id), after.get(&current.id)) {
-            (Some(_), None) => None,
-            (None, None) => Some(current.clone()),
-            (None, Some(new)) => Some((*new).clone()),
-            (Some(old), Some(new)) => Some(apply_difference(old, new, current)),
-        });
+        let kept =
+            self.nodes.iter().filter_map(|current| match (before.get(&current.id), after.get(&current.id)) {
+                (Some(_), None) => None,
+                (None, None) => Some(current.clone()),
+                (None, Some(new)) => Some((*new).clone()),
+                (Some(old), Some(new)) => Some(apply_difference(old, new, current)),
+            });
         let mut nodes: Vec<Node> = kept.collect();
         let known = |id: &NodeId| before.contains_key(id) || self.nodes.iter().any(|node| node.id == *id);
         nodes.extend(configured.iter().filter(|node| !known(&node.id)).cloned());
@@ -122,7 +124,12 @@ mod tests {
     use super::*;
 
     fn node(port: u16, priority: i64) -> Node {
-        Node { id: NodeId::new("h", port).unwrap(), priority: Priority(priority), active: true, maintenance: false }
+        Node {
+            id: NodeId::new("h", port).unwrap(),
+            priority: Priority(priority),
+            active: true,
+            maintenance: false,
+        }
     }
 
     #[test]
@@ -136,7 +143,8 @@ mod tests {
     fn only_what_differs_from_the_configuration_as_last_loaded_is_applied() {
         let rested = Node { maintenance: true, ..node(2, 0) };
         let nodes = vec![rested, node(3, 0), node(4, 0)];
-        let stored = Stored { configured: vec![node(1, 0), node(2, 0), node(4, 0)], nodes, ..Stored::default() };
+        let stored =
+            Stored { configured: vec![node(1, 0), node(2, 0), node(4, 0)], nodes, ..Stored::default() };
         let merged = stored.merge(&[node(1, 0), node(2, 5), node(5, 0)]);
         // 1 stays deleted, 2 changes in what the file changed, 3 stays, 4 left the file, 5 is new in it.
         assert_eq!(merged, vec![Node { maintenance: true, ..node(2, 5) }, node(3, 0), node(5, 0)]);

@@ -156,7 +156,10 @@ mod tests {
             ("x-kept", "1"),
         ]);
         remove_hop_by_hop(&mut map);
-        assert_eq!(map, headers(&[("te", "trailers"), ("host", "a"), ("content-length", "3"), ("x-kept", "1")]));
+        assert_eq!(
+            map,
+            headers(&[("te", "trailers"), ("host", "a"), ("content-length", "3"), ("x-kept", "1")])
+        );
     }
 
     #[test]

@@ -30,12 +30,14 @@ const REPLAYABLE: u64 = 64 * 1024;
 pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load();
     let (parts, body) = request.into_parts();
-    let mut outgoing = Outgoing { method: parts.method, uri: parts.uri, headers: parts.headers, body: Payload::Held(None) };
+    let mut outgoing =
+        Outgoing { method: parts.method, uri: parts.uri, headers: parts.headers, body: Payload::Held(None) };
     let mut reserved = worker.shared.buffer.reserve();
     outgoing.body = Payload::of(body, &config, &mut reserved).await?;
     let passage = outgoing.frame();
     let table = worker.shared.nodes.table();
-    let mut choices = route::candidates(&table, config.mode, &worker.shared.ring, config.max_lag).into_iter().peekable();
+    let mut choices =
+        route::candidates(&table, config.mode, &worker.shared.ring, config.max_lag).into_iter().peekable();
     let mut last: Option<Refusal> = None;
     while let Some(choice) = choices.next() {
         let live = &choice.entry.live;
@@ -59,7 +61,10 @@ pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Respon
         }
     }
     Err(last.unwrap_or_else(|| {
-        Refusal::unavailable("No node can serve this read", "Every node is inactive, in maintenance or failing its health check")
+        Refusal::unavailable(
+            "No node can serve this read",
+            "Every node is inactive, in maintenance or failing its health check",
+        )
     }))
 }
 
@@ -76,12 +81,18 @@ fn judge(live: &Live, error: ExchangeError, outgoing: &Outgoing) -> (Refusal, bo
         ExchangeError::Broken { .. } => {
             live.failed(Kind::Get);
             let idempotent = outgoing.method.is_idempotent() || outgoing.method.as_str() == "PURGE";
-            (Refusal::new(StatusCode::BAD_GATEWAY, "The node broke the connection", info), replayable && idempotent)
+            (
+                Refusal::new(StatusCode::BAD_GATEWAY, "The node broke the connection", info),
+                replayable && idempotent,
+            )
         }
         ExchangeError::TimedOut { connecting, .. } => {
             live.failed(Kind::Get);
             live.unreachable();
-            (Refusal::new(StatusCode::GATEWAY_TIMEOUT, "The node did not answer in time", info), connecting && replayable)
+            (
+                Refusal::new(StatusCode::GATEWAY_TIMEOUT, "The node did not answer in time", info),
+                connecting && replayable,
+            )
         }
         ExchangeError::Body(_) => {
             (Refusal::new(StatusCode::BAD_REQUEST, "The request's body ended early", info).closing(), false)
@@ -96,7 +107,9 @@ fn to_client(answer: Response<NodeBody>, live: &Live, lag: Option<Duration>) -> 
     headers::prepare_answer(answer.headers_mut());
     answer.headers_mut().insert(SPAWN_NODE, live.header.clone());
     if let Some(lag) = lag {
-        answer.headers_mut().insert(SPAWN_LAG, HeaderValue::from(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)));
+        answer
+            .headers_mut()
+            .insert(SPAWN_LAG, HeaderValue::from(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)));
     }
     answer
 }
@@ -164,7 +177,8 @@ impl Payload {
         while intake.declared().is_none_or(|length| length <= REPLAYABLE) && held.len() as u64 <= REPLAYABLE {
             let Some(part) = intake.next().await? else { return Ok(Self::Held(Some(held.freeze()))) };
             if !reserved.grow(part.len() as u64, config.max_buffer) {
-                let refusal = Refusal::unavailable("Too many bodies are being received", "The limit is max-buffer");
+                let refusal =
+                    Refusal::unavailable("Too many bodies are being received", "The limit is max-buffer");
                 return Err(refusal.closing());
             }
             held.extend_from_slice(&part);

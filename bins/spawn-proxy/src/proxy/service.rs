@@ -15,25 +15,39 @@ use super::{reads, tunnel, updates};
 use crate::config::Class;
 
 /// Answers one request.
-pub async fn answer(worker: Rc<Worker>, origin: Rc<Origin>, request: Request<Incoming>) -> Response<ClientBody> {
+pub async fn answer(
+    worker: Rc<Worker>,
+    origin: Rc<Origin>,
+    request: Request<Incoming>,
+) -> Response<ClientBody> {
     match dispatch(&worker, &origin, request).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.shared.metrics.refused.inc();
-            tracing::debug!(status = refusal.status.as_u16(), message = refusal.message, info = refusal.info, "refused");
+            tracing::debug!(
+                status = refusal.status.as_u16(),
+                message = refusal.message,
+                info = refusal.info,
+                "refused"
+            );
             refusal.into_response()
         }
     }
 }
 
-async fn dispatch(worker: &Rc<Worker>, origin: &Origin, mut request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+async fn dispatch(
+    worker: &Rc<Worker>,
+    origin: &Origin,
+    mut request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Refusal> {
     if request.method() == Method::CONNECT {
         let info = "This proxy stands before services; it opens no tunnels to elsewhere";
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served", info).closing());
     }
     settle_host(&mut request)?;
     only_chunked(request.headers())?;
-    let Some(class) = worker.shared.config.load().rules.classify(request.method(), request.uri().path()) else {
+    let Some(class) = worker.shared.config.load().rules.classify(request.method(), request.uri().path())
+    else {
         let message = format!("The method {} is neither a read nor an update", request.method());
         let info = "Add it to reads.methods or to updates.methods in the configuration";
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message, info).closing());
@@ -52,7 +66,9 @@ async fn dispatch(worker: &Rc<Worker>, origin: &Origin, mut request: Request<Inc
 /// One Host, wherever it came from: an absolute-form target names it, else the header does
 /// (RFC 9112, 3.2). The target keeps its bytes, in origin form.
 fn settle_host(request: &mut Request<Incoming>) -> Result<(), Refusal> {
-    let bad = |what: &str| Refusal::new(StatusCode::BAD_REQUEST, "The request names no single host", what).closing();
+    let bad = |what: &str| {
+        Refusal::new(StatusCode::BAD_REQUEST, "The request names no single host", what).closing()
+    };
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, another) = (hosts.next(), hosts.next());
     if another.is_some() {
@@ -67,7 +83,8 @@ fn settle_host(request: &mut Request<Incoming>) -> Result<(), Refusal> {
             return Err(bad("A target begins with a slash or is a whole URL"));
         }
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let value = header::HeaderValue::from_str(host).map_err(|_| bad("The target's host cannot be used"))?;
+        let value =
+            header::HeaderValue::from_str(host).map_err(|_| bad("The target's host cannot be used"))?;
         request.headers_mut().insert(header::HOST, value);
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         *request.uri_mut() = target.parse().map_err(|_| bad("The target cannot be used"))?;
@@ -90,7 +107,8 @@ fn is_host(host: &[u8]) -> bool {
         let end = host.iter().position(|byte| *byte == b':').unwrap_or(host.len());
         (host[..end].iter().all(in_name), &host[end..])
     };
-    let port = |port: &[u8]| port.iter().all(u8::is_ascii_digit) && (port.is_empty() || number(port).is_some());
+    let port =
+        |port: &[u8]| port.iter().all(u8::is_ascii_digit) && (port.is_empty() || number(port).is_some());
     fine && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(port))
 }
 
@@ -131,7 +149,10 @@ mod tests {
         for good in ["", "h", "h:", "h:80", "10.0.0.1:65535", "[::1]", "[::1]:80", "a_b.c-d%20", "h."] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
-        for bad in ["a b", "a/b", "a,b", "u@h", "h:x", "h:65536", "h:80:81", "[::1", "[::1]x", "[h]", "::1", "h\\", "h?", "h#", "h\u{e9}"] {
+        for bad in [
+            "a b", "a/b", "a,b", "u@h", "h:x", "h:65536", "h:80:81", "[::1", "[::1]x", "[h]", "::1", "h\\",
+            "h?", "h#", "h\u{e9}",
+        ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
     }

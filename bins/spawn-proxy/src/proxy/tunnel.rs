@@ -21,7 +21,11 @@ use crate::route;
 ///
 /// # Errors
 /// When no node could be reached or the one reached broke.
-pub async fn serve(worker: &Rc<Worker>, origin: &Origin, mut request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+pub async fn serve(
+    worker: &Rc<Worker>,
+    origin: &Origin,
+    mut request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load_full();
     let protocol = request.headers().get(header::UPGRADE).cloned();
     let client = hyper::upgrade::on(&mut request);
@@ -38,10 +42,16 @@ pub async fn serve(worker: &Rc<Worker>, origin: &Origin, mut request: Request<In
     }
     let answer = tokio::time::timeout(config.timeout, sender.send_request(request.map(OutBody::Client)))
         .await
-        .map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, "The node did not answer in time", live.id.as_str()))?
+        .map_err(|_| {
+            Refusal::new(StatusCode::GATEWAY_TIMEOUT, "The node did not answer in time", live.id.as_str())
+        })?
         .map_err(|error| {
             live.failed(Kind::Get);
-            Refusal::new(StatusCode::BAD_GATEWAY, "The node broke the connection", format!("{}: {error}", live.id))
+            Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                "The node broke the connection",
+                format!("{}: {error}", live.id),
+            )
         })?;
     live.answered(Kind::Get, answer.status());
     Ok(join(client, answer, live))
@@ -59,9 +69,9 @@ async fn connect<'a>(
         let reached = tokio::time::timeout(timeout, upstream::connect_to(&live.id)).await;
         match reached.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
-                let (sender, driver) = http1::handshake(TokioIo::new(stream))
-                    .await
-                    .map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, "The node broke the connection", error.to_string()))?;
+                let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| {
+                    Refusal::new(StatusCode::BAD_GATEWAY, "The node broke the connection", error.to_string())
+                })?;
                 tokio::task::spawn_local(driver.with_upgrades());
                 return Ok((live, sender));
             }
@@ -77,7 +87,11 @@ async fn connect<'a>(
     Err(Refusal::unavailable("No node can serve this request", last))
 }
 
-fn join(client: hyper::upgrade::OnUpgrade, mut answer: Response<Incoming>, live: &Live) -> Response<ClientBody> {
+fn join(
+    client: hyper::upgrade::OnUpgrade,
+    mut answer: Response<Incoming>,
+    live: &Live,
+) -> Response<ClientBody> {
     let switching = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = answer.headers().get(header::UPGRADE).cloned();
     let node = switching.then(|| hyper::upgrade::on(&mut answer));

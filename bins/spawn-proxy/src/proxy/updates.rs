@@ -14,7 +14,8 @@ use rand::RngExt;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use update_log::{
-    Answer, AnswerBody, AppendError, Appended, ClientKey, Digest, NewUpdate, Report, Spool, Tracker, UpdateBody,
+    Answer, AnswerBody, AppendError, Appended, ClientKey, Digest, NewUpdate, Report, Spool, Tracker,
+    UpdateBody,
 };
 
 use super::body::ClientBody;
@@ -83,7 +84,9 @@ fn identify(headers: &HeaderMap) -> Result<(Arc<str>, bool), Refusal> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok((format!("{:032x}", rand::rng().random::<u128>()).into(), false));
     };
-    let bad = |what: &str| Refusal::new(StatusCode::BAD_REQUEST, "The Idempotency-Key cannot be used", what).closing();
+    let bad = |what: &str| {
+        Refusal::new(StatusCode::BAD_REQUEST, "The Idempotency-Key cannot be used", what).closing()
+    };
     if headers.get_all(IDEMPOTENCY_KEY).iter().count() > 1 {
         return Err(bad("It was sent more than once"));
     }
@@ -161,7 +164,11 @@ async fn receive(
             spool = Some(fresh);
         } else {
             if !reserved.grow(chunk.len() as u64, config.max_buffer) {
-                return Err(Refusal::unavailable("Too many bodies are being received", "The limit is max-buffer").closing());
+                return Err(Refusal::unavailable(
+                    "Too many bodies are being received",
+                    "The limit is max-buffer",
+                )
+                .closing());
             }
             held.push(chunk);
         }
@@ -201,20 +208,28 @@ impl Held {
 fn not_appended(error: AppendError) -> Refusal {
     let refusal = Refusal::unavailable("The update was not taken, and no node got it", error.to_string());
     match error {
-        AppendError::Full { .. } | AppendError::TooManyKeys { .. } => Refusal { retry_after: Some(5), ..refusal },
+        AppendError::Full { .. } | AppendError::TooManyKeys { .. } => {
+            Refusal { retry_after: Some(5), ..refusal }
+        }
         AppendError::NoNodes | AppendError::Log(_) => refusal,
     }
 }
 
 /// The answer to an update that is on disk.
-async fn answer_when(worker: &Worker, config: &LiveConfig, sequence: Sequence, tracker: &Tracker) -> Response<ClientBody> {
+async fn answer_when(
+    worker: &Worker,
+    config: &LiveConfig,
+    sequence: Sequence,
+    tracker: &Tracker,
+) -> Response<ClientBody> {
     let metrics = &worker.shared.metrics;
     if config.updates.ack == Ack::Queued {
         metrics.accepted.inc();
         // Nobody will wait for the answers: let them go as they come.
         return accepted(worker, config, sequence, &tracker.wait_for(|reports| Some(reports.to_vec())).await);
     }
-    let spoken = tracker.wait_for(|reports| spokesman(reports, &tracker.nodes).and_then(|report| report.answer.clone()));
+    let spoken = tracker
+        .wait_for(|reports| spokesman(reports, &tracker.nodes).and_then(|report| report.answer.clone()));
     let mut spoken = std::pin::pin!(spoken);
     match tokio::time::timeout(config.timeout, spoken.as_mut()).await {
         Ok(answer) => {
@@ -232,10 +247,14 @@ async fn answer_when(worker: &Worker, config: &LiveConfig, sequence: Sequence, t
 /// Whose answer is the client's: that of the first node that is not behind; the common refusal; or,
 /// when all have settled the update and none of them was level, the first there is.
 fn spokesman<'a>(reports: &'a [Report], nodes: &[NodeId]) -> Option<&'a Report> {
-    let speaks = |report: &&Report| report.answer.is_some() && (report.rejected || (report.settled && report.level));
+    let speaks =
+        |report: &&Report| report.answer.is_some() && (report.rejected || (report.settled && report.level));
     reports.iter().find(speaks).or_else(|| {
         let settled = |node: &NodeId| reports.iter().any(|report| report.settled && report.node == *node);
-        nodes.iter().all(settled).then(|| reports.iter().find(|report| report.settled && report.answer.is_some()))?
+        nodes
+            .iter()
+            .all(settled)
+            .then(|| reports.iter().find(|report| report.settled && report.answer.is_some()))?
     })
 }
 
@@ -244,7 +263,8 @@ fn to_client(answer: &Answer, sequence: Sequence) -> Response<ClientBody> {
         AnswerBody::Whole(bytes) if bytes.is_empty() => ClientBody::Whole(None),
         AnswerBody::Whole(bytes) => ClientBody::Whole(Some(bytes.clone())),
         AnswerBody::Streamed(chunks) => {
-            let length = answer.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+            let length =
+                answer.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
             match chunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
                 Some(chunks) => ClientBody::Relayed { chunks, length },
                 None => ClientBody::Whole(None),
@@ -259,7 +279,12 @@ fn to_client(answer: &Answer, sequence: Sequence) -> Response<ClientBody> {
 }
 
 /// 202: the update is safe, and this is where to look for what becomes of it.
-fn accepted(worker: &Worker, config: &LiveConfig, sequence: Sequence, reports: &[Report]) -> Response<ClientBody> {
+fn accepted(
+    worker: &Worker,
+    config: &LiveConfig,
+    sequence: Sequence,
+    reports: &[Report],
+) -> Response<ClientBody> {
     let base = config.updates.status_url.as_ref().unwrap_or(&worker.shared.api_url);
     let location = format!("{base}/updates/{sequence}");
     let answered: serde_json::Map<String, serde_json::Value> = reports
@@ -276,5 +301,6 @@ fn accepted(worker: &Worker, config: &LiveConfig, sequence: Sequence, reports: &
 }
 
 fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -83,12 +83,16 @@ impl Upstream {
     async fn connect(live: &Live) -> io::Result<Self> {
         let stream = connect_to(&live.id).await?;
         let peer = stream.peer_addr()?.ip();
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(256)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        Ok(Self { sender, driver: Box::pin(connection), over: false, peer, reused: false, idle_since: Instant::now() })
+        let (sender, connection) =
+            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        Ok(Self {
+            sender,
+            driver: Box::pin(connection),
+            over: false,
+            peer,
+            reused: false,
+            idle_since: Instant::now(),
+        })
     }
 
     /// Moves bytes; ready when the connection is over.
@@ -214,16 +218,22 @@ impl Pool {
         timeout: Duration,
     ) -> Result<Response<NodeBody>, ExchangeError> {
         let connecting = std::cell::Cell::new(true);
-        let attempt = async {
-            let mut upstream = self.connection(live).await?;
-            connecting.set(false);
-            match upstream.send(request).await {
-                Ok(answer) => Ok(answer.map(|incoming| NodeBody::new(incoming, upstream, self.clone(), live.id.clone()))),
-                Err(error) => Err(broken(&live.id, &error, upstream.reused)),
-            }
-        };
+        let attempt =
+            async {
+                let mut upstream = self.connection(live).await?;
+                connecting.set(false);
+                match upstream.send(request).await {
+                    Ok(answer) => Ok(answer
+                        .map(|incoming| NodeBody::new(incoming, upstream, self.clone(), live.id.clone()))),
+                    Err(error) => Err(broken(&live.id, &error, upstream.reused)),
+                }
+            };
         tokio::time::timeout(timeout, attempt).await.unwrap_or_else(|_| {
-            Err(ExchangeError::TimedOut { node: live.id.clone(), after: timeout, connecting: connecting.get() })
+            Err(ExchangeError::TimedOut {
+                node: live.id.clone(),
+                after: timeout,
+                connecting: connecting.get(),
+            })
         })
     }
 }
@@ -265,7 +275,10 @@ impl Body for NodeBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(upstream) = &mut self.upstream
             && let Poll::Ready(Err(error)) = upstream.drive(cx)
         {

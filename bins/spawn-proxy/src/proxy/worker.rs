@@ -56,7 +56,11 @@ impl Workers {
     ///
     /// # Errors
     /// When the system gives no thread or no event queue.
-    pub fn start(spawner: &Spawner, receivers: Vec<mpsc::UnboundedReceiver<Job>>, shared: &Arc<Shared>) -> std::io::Result<Self> {
+    pub fn start(
+        spawner: &Spawner,
+        receivers: Vec<mpsc::UnboundedReceiver<Job>>,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<Self> {
         let mut threads = Vec::new();
         for (number, jobs) in receivers.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -40,7 +40,13 @@ fn check(nodes: &[RecorderProcess], report: &testkit::Report, seed: u64) {
     let records: Vec<_> = nodes.iter().map(RecorderProcess::entries).collect();
     for (node, record) in nodes.iter().zip(&records) {
         let lost = missing(report.accepted(), record);
-        assert!(lost.is_empty(), "seed {seed}: {} lacks {} accepted updates, such as {:?}", node.name(), lost.len(), lost.first());
+        assert!(
+            lost.is_empty(),
+            "seed {seed}: {} lacks {} accepted updates, such as {:?}",
+            node.name(),
+            lost.len(),
+            lost.first()
+        );
     }
     // A crash may repeat deliveries whose success was not yet written down, in their old order. So the
     // order of first arrivals holds, and so does that of last ones, which makes the state at the end.
@@ -117,7 +123,8 @@ async fn a_restart_under_load_in_good_order_loses_nothing() {
     let seed = rng.number();
     let nodes = nodes(2).await;
     let mut proxy = start(&nodes, &[]).await;
-    let load = Load::to(proxy.addr, seed).writers(8).paths((0..10).map(|n| format!("/kv/{n}"))).retry().start();
+    let load =
+        Load::to(proxy.addr, seed).writers(8).paths((0..10).map(|n| format!("/kv/{n}"))).retry().start();
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(rng.within(50..300))).await;
         assert!(proxy.process.stop().await.success());

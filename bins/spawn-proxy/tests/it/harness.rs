@@ -106,7 +106,8 @@ impl Proxy {
     pub(crate) async fn pending(&self, addr: SocketAddr) -> u64 {
         let queues = self.results("/queues").await;
         let own = queues.iter().find(|queue| queue["node"] == addr.to_string());
-        own.and_then(|queue| queue["pending"].as_u64()).unwrap_or_else(|| panic!("no queue of {addr} in {queues:?}"))
+        own.and_then(|queue| queue["pending"].as_u64())
+            .unwrap_or_else(|| panic!("no queue of {addr} in {queues:?}"))
     }
 
     /// Waits until every queue is empty.

@@ -14,7 +14,11 @@ async fn sixteen_writers(paths: Vec<String>, flags: &[&str]) {
     let seed = seed();
     let nodes = RecorderNode::start_many(3);
     let proxy = Flags::new().nodes(&nodes).and(flags).start().await;
-    let load = Load::to(proxy.addr, seed).writers(16).requests(updates()).paths(paths).methods(&["PUT", "POST", "DELETE"]);
+    let load = Load::to(proxy.addr, seed)
+        .writers(16)
+        .requests(updates())
+        .paths(paths)
+        .methods(&["PUT", "POST", "DELETE"]);
     let report = load.run().await;
     assert_eq!(report.answered(200) as u64, updates(), "seed {seed}");
     proxy.level().await;

@@ -74,7 +74,11 @@ async fn neither_mode_takes_the_configured_order() {
 async fn bodies_and_headers_pass_and_hop_by_hop_headers_do_not() {
     let node = RecorderNode::start("n");
     node.keep_headers();
-    let headers = vec![("Keep-Alive".into(), "timeout=9".into()), ("X-Kept".into(), "yes".into()), ("ETag".into(), "\"e\"".into())];
+    let headers = vec![
+        ("Keep-Alive".into(), "timeout=9".into()),
+        ("X-Kept".into(), "yes".into()),
+        ("ETag".into(), "\"e\"".into()),
+    ];
     node.rule(Rule::new(Act::Answer(203, headers, Bytes::from_static(b"hello"))).path("/seen"));
     let proxy = Flags::new().node(node.addr()).start().await;
     let answer = ask("GET", "/seen/../b//c%2Fd?x=%zz")
@@ -86,7 +90,10 @@ async fn bodies_and_headers_pass_and_hop_by_hop_headers_do_not() {
         .of(proxy.addr)
         .await;
     assert_eq!((answer.status, answer.text()), (203, "hello".into()));
-    assert_eq!((answer.header("x-kept"), answer.header("etag"), answer.header("keep-alive")), (Some("yes"), Some("\"e\""), None));
+    assert_eq!(
+        (answer.header("x-kept"), answer.header("etag"), answer.header("keep-alive")),
+        (Some("yes"), Some("\"e\""), None)
+    );
     let seen = eventually("the read to be recorded", SOON, async || {
         node.read_entries().into_iter().find(|entry| entry.target.starts_with("/seen"))
     })
@@ -122,10 +129,16 @@ async fn heads_and_not_modified_carry_no_body() {
     node.rule(Rule::new(Act::Status(204)).path("/none"));
     let proxy = Flags::new().node(node.addr()).start().await;
     let mut raw = Raw::connect(proxy.addr).await;
-    for (method, target, status) in [("HEAD", "/x", 200), ("GET", "/same", 304), ("GET", "/none", 204), ("GET", "/x", 200)] {
+    for (method, target, status) in
+        [("HEAD", "/x", 200), ("GET", "/same", 304), ("GET", "/none", 204), ("GET", "/x", 200)]
+    {
         raw.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
         let answer = raw.answer_to(method).await.unwrap();
-        assert_eq!((answer.status, answer.body.is_empty()), (status, status != 200 || method == "HEAD"), "{method} {target}");
+        assert_eq!(
+            (answer.status, answer.body.is_empty()),
+            (status, status != 200 || method == "HEAD"),
+            "{method} {target}"
+        );
     }
 }
 
@@ -167,7 +180,11 @@ async fn a_node_that_breaks_is_passed_over_for_a_read_and_told_when_it_is_alone(
     nodes[1].rule(Rule::new(Act::CloseBefore).path("/broken"));
     let answer = proxy.get("/broken").await;
     assert_eq!(answer.status, 502);
-    assert!(answer.json()["info"].as_str().unwrap().contains(&nodes[1].addr().to_string()), "{}", answer.text());
+    assert!(
+        answer.json()["info"].as_str().unwrap().contains(&nodes[1].addr().to_string()),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -178,7 +195,10 @@ async fn too_slow_is_504_and_nobody_there_is_503() {
     let answer = proxy.get("/slow").await;
     assert_eq!((answer.status, answer.json()["error"].as_u64()), (504, Some(504)));
     node.stop();
-    eventually("the dead node to be taken out", SOON, async || (proxy.get("/x").await.status == 503).then_some(())).await;
+    eventually("the dead node to be taken out", SOON, async || {
+        (proxy.get("/x").await.status == 503).then_some(())
+    })
+    .await;
     let answer = proxy.get("/x").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     assert!(answer.json()["message"].is_string());
@@ -198,7 +218,8 @@ async fn a_server_error_of_a_read_is_the_answer_and_takes_no_node_out() {
 #[tokio::test]
 async fn checks_never_happen_inside_a_request() {
     let node = RecorderNode::start("n");
-    let proxy = Flags::new().node(node.addr()).and(&["--check-sec", "3600", "--check-url", "/health"]).start().await;
+    let proxy =
+        Flags::new().node(node.addr()).and(&["--check-sec", "3600", "--check-url", "/health"]).start().await;
     proxy.healthy(node.addr(), true).await;
     for _ in 0..20 {
         assert_eq!(proxy.get("/x").await.status, 200);
@@ -211,8 +232,10 @@ async fn checks_never_happen_inside_a_request() {
 async fn a_failing_check_takes_a_node_out_by_status_and_by_regexp() {
     let nodes = RecorderNode::start_many(2);
     nodes[0].rule(Rule::new(Act::Answer(200, Vec::new(), Bytes::from_static(b"state: ill"))).path("/health"));
-    nodes[1].rule(Rule::new(Act::Answer(200, Vec::new(), Bytes::from_static(b"state: fine"))).path("/health"));
-    let proxy = Flags::new().nodes(&nodes).and(&["--check-url", "/health", "--check-regexp", "fi.e"]).start().await;
+    nodes[1]
+        .rule(Rule::new(Act::Answer(200, Vec::new(), Bytes::from_static(b"state: fine"))).path("/health"));
+    let proxy =
+        Flags::new().nodes(&nodes).and(&["--check-url", "/health", "--check-regexp", "fi.e"]).start().await;
     proxy.healthy(nodes[0].addr(), false).await;
     assert_eq!(served(&proxy, 4).await[&nodes[1].addr().to_string()], 4);
     nodes[1].heal();
@@ -246,7 +269,11 @@ async fn a_method_on_neither_list_is_501_and_names_the_key() {
     let proxy = Flags::new().node(node.addr()).start().await;
     let answer = ask("BREW", "/pot").of(proxy.addr).await;
     assert_eq!(answer.status, 501);
-    assert!(answer.text().contains("reads.methods") && answer.text().contains("updates.methods"), "{}", answer.text());
+    assert!(
+        answer.text().contains("reads.methods") && answer.text().contains("updates.methods"),
+        "{}",
+        answer.text()
+    );
     let mut raw = Raw::connect(proxy.addr).await;
     raw.send("CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n").await;
     assert_eq!(raw.answer().await.unwrap().status, 501);

@@ -19,7 +19,10 @@ async fn keyed(proxy: &Proxy, key: &str, target: &str, body: &str) -> Answer {
 }
 
 async fn reaches(node: &RecorderNode, count: usize) {
-    eventually(format!("{} to have {count} updates", node.name()), SOON, async || (node.applied() >= count).then_some(())).await;
+    eventually(format!("{} to have {count} updates", node.name()), SOON, async || {
+        (node.applied() >= count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -33,14 +36,19 @@ async fn every_method_that_writes_reaches_every_node() {
     }
     proxy.level().await;
     for node in &nodes {
-        let seen: Vec<_> = node.entries().iter().map(|e| (e.method.clone(), e.target.clone(), e.length, e.sequence, e.attempt)).collect();
+        let seen: Vec<_> = node
+            .entries()
+            .iter()
+            .map(|e| (e.method.clone(), e.target.clone(), e.length, e.sequence, e.attempt))
+            .collect();
         let expected: Vec<_> = ["POST", "PUT", "PATCH", "DELETE"]
             .iter()
             .zip(1..)
             .map(|(method, n)| (method.to_string(), "/things?x=1".to_owned(), 4, Some(n), Some(1)))
             .collect();
         assert_eq!(seen, expected, "{}", node.name());
-        let keys: std::collections::HashSet<_> = node.entries().iter().map(|entry| entry.key.clone()).collect();
+        let keys: std::collections::HashSet<_> =
+            node.entries().iter().map(|entry| entry.key.clone()).collect();
         assert!(keys.len() == 4 && !keys.contains(""), "each update has a key of its own: {keys:?}");
     }
     assert_eq!(nodes[0].entries()[0].key, nodes[1].entries()[0].key);
@@ -50,7 +58,9 @@ async fn every_method_that_writes_reaches_every_node() {
 async fn a_chunked_body_arrives_whole_and_a_large_one_goes_by_disk() {
     let nodes = RecorderNode::start_many(2);
     let proxy = Flags::new().nodes(&nodes).start().await;
-    let chunked = ask("POST", "/c").header("Transfer-Encoding", "chunked").body_as_is("5\r\nhello\r\n8\r\n-chunked\r\n0\r\n\r\n");
+    let chunked = ask("POST", "/c")
+        .header("Transfer-Encoding", "chunked")
+        .body_as_is("5\r\nhello\r\n8\r\n-chunked\r\n0\r\n\r\n");
     assert_eq!(chunked.of(proxy.addr).await.status, 200);
     let large = vec![b'x'; 3 << 20];
     assert_eq!(ask("POST", "/large").body(large).of(proxy.addr).await.status, 200);
@@ -114,9 +124,14 @@ async fn what_all_nodes_refuse_is_answered_and_rejected() {
     assert_eq!(answer.status, 507);
     proxy.level().await;
     let update = &proxy.results(&format!("/updates/{}", sequence(&answer))).await[0];
-    assert!(update["nodes"].as_object().unwrap().values().all(|node| node["state"] == "rejected"), "{update}");
+    assert!(
+        update["nodes"].as_object().unwrap().values().all(|node| node["state"] == "rejected"),
+        "{update}"
+    );
     assert_eq!(proxy.put("/other", "1").await.status, 200);
-    assert!(nodes.iter().all(|node| node.entries().iter().filter(|entry| entry.target == "/full").count() == 1));
+    assert!(
+        nodes.iter().all(|node| node.entries().iter().filter(|entry| entry.target == "/full").count() == 1)
+    );
 }
 
 #[tokio::test]
@@ -124,7 +139,11 @@ async fn a_repeated_key_gets_the_first_answer_also_after_a_restart() {
     let nodes = RecorderNode::start_many(2);
     let body = Bytes::from_static(b"made");
     for node in &nodes {
-        node.rule(Rule::new(Act::Answer(201, vec![("Location".into(), "/things/1".into())], body.clone())).updates().times(1));
+        node.rule(
+            Rule::new(Act::Answer(201, vec![("Location".into(), "/things/1".into())], body.clone()))
+                .updates()
+                .times(1),
+        );
     }
     let mut proxy = Flags::new().nodes(&nodes).start().await;
     let first = keyed(&proxy, "k1", "/things", "a").await;
@@ -136,7 +155,11 @@ async fn a_repeated_key_gets_the_first_answer_also_after_a_restart() {
             proxy.restart().await;
         }
         let again = keyed(&proxy, "k1", "/things", "a").await;
-        assert_eq!((again.status, again.header("location"), again.text()), (201, Some("/things/1"), "made".into()), "restart: {restart}");
+        assert_eq!(
+            (again.status, again.header("location"), again.text()),
+            (201, Some("/things/1"), "made".into()),
+            "restart: {restart}"
+        );
         assert_eq!(sequence(&again), sequence(&first));
         assert_eq!(keyed(&proxy, "k1", "/things", "b").await.status, 422);
     }
@@ -222,7 +245,10 @@ async fn what_one_node_always_refuses_becomes_its_dead_letter_and_the_rest_flows
     };
     let dead = eventually("a dead letter", SOON, async || proxy.results("/dead-letters").await.pop());
     let letter = tokio::select! { letter = dead => letter, () = others => unreachable!() };
-    assert_eq!((letter["node"].as_str().unwrap(), letter["sequence"].as_u64()), (&*nodes[1].addr().to_string(), Some(sequence(&poison))));
+    assert_eq!(
+        (letter["node"].as_str().unwrap(), letter["sequence"].as_u64()),
+        (&*nodes[1].addr().to_string(), Some(sequence(&poison)))
+    );
     assert_eq!((&letter["method"], &letter["status"]), (&json!("PUT"), &json!(500)));
     eventually("the updates behind it to be given up or delivered", SOON, async || {
         (proxy.results("/dead-letters").await.len() == 2).then_some(())
@@ -350,7 +376,10 @@ async fn a_node_that_catches_up_gets_no_reads_until_it_is_level() {
     while proxy.pending(nodes[1].addr()).await > 60 {
         let answer = proxy.get("/x").await;
         // Whatever was read before the last look at the queue was read while it was behind.
-        assert!(answer.header("spawn-node") != Some(&stale) || proxy.pending(nodes[1].addr()).await < 30, "a stale read");
+        assert!(
+            answer.header("spawn-node") != Some(&stale) || proxy.pending(nodes[1].addr()).await < 30,
+            "a stale read"
+        );
     }
     proxy.level().await;
 }
@@ -369,14 +398,21 @@ async fn a_rename_in_the_middle_of_a_delivery_repeats_it_with_a_higher_attempt()
     assert_eq!(old.entries()[0].attempt, Some(1));
     assert!(new.entries().iter().all(|entry| entry.attempt > Some(1)), "{:?}", new.entries());
     assert_eq!(proxy.put("/k", "2").await.status, 202);
-    eventually("the new address to get what comes", SOON, async || new.entries().iter().any(|entry| entry.sequence == Some(2)).then_some(())).await;
+    eventually("the new address to get what comes", SOON, async || {
+        new.entries().iter().any(|entry| entry.sequence == Some(2)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_node_that_limits_its_rate_makes_no_dead_letters() {
     let nodes = RecorderNode::start_many(2);
     nodes[1].rule(Rule::new(Act::Status(429)).updates());
-    let proxy = Flags::new().nodes(&nodes).and(&["--max-attempts", "2", "--retry-max", "100ms", "--check-url", "/health"]).start().await;
+    let proxy = Flags::new()
+        .nodes(&nodes)
+        .and(&["--max-attempts", "2", "--retry-max", "100ms", "--check-url", "/health"])
+        .start()
+        .await;
     for number in 0..3 {
         assert_eq!(proxy.put(&format!("/k/{number}"), "x").await.status, 200);
     }
@@ -396,13 +432,20 @@ async fn an_empty_body_keeps_its_length_and_a_missing_host_is_made() {
     raw.send("POST /k HTTP/1.0\r\n\r\n").await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
     let entry = &node.entries()[0];
-    assert_eq!((entry.header("content-length"), entry.header("host")), (Some("0"), Some(&*node.addr().to_string())));
+    assert_eq!(
+        (entry.header("content-length"), entry.header("host")),
+        (Some("0"), Some(&*node.addr().to_string()))
+    );
 }
 
 #[tokio::test]
 async fn a_full_log_refuses_and_recovers() {
     let mut node = RecorderNode::start("n");
-    let proxy = Flags::new().node(node.addr()).and(&["--ack", "queued", "--max-pending-bytes", "100KiB"]).start().await;
+    let proxy = Flags::new()
+        .node(node.addr())
+        .and(&["--ack", "queued", "--max-pending-bytes", "100KiB"])
+        .start()
+        .await;
     node.stop();
     let mut taken = 0;
     let refused = loop {
@@ -438,7 +481,10 @@ async fn bodies_beyond_the_limit_and_bad_keys_are_refused() {
     let proxy = Flags::new().node(node.addr()).and(&["--max-body", "1000"]).start().await;
     assert_eq!(ask("PUT", "/k").body(vec![b'x'; 1001]).of(proxy.addr).await.status, 413);
     let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
-    assert_eq!(ask("PUT", "/k").header("Transfer-Encoding", "chunked").body_as_is(chunk).of(proxy.addr).await.status, 413);
+    assert_eq!(
+        ask("PUT", "/k").header("Transfer-Encoding", "chunked").body_as_is(chunk).of(proxy.addr).await.status,
+        413
+    );
     assert_eq!(keyed(&proxy, &"k".repeat(300), "/k", "x").await.status, 400);
     assert_eq!(proxy.put("/k", &"x".repeat(1000)).await.status, 200);
     assert_eq!(node.count(), 1);

@@ -22,6 +22,8 @@ use crate::tls::Tls;
 
 /// How often a silent HTTP/2 peer is asked whether it still lives, and how long it may take.
 const PING: Duration = Duration::from_secs(20);
+/// hyper's own limit, up to which it parses header fields without allocating.
+const PARSED_IN_PLACE: usize = 100;
 /// HTTP/2 requests of one connection at a time.
 const STREAMS: u32 = 256;
 
@@ -124,11 +126,14 @@ where
     B::Error: Into<BoxError>,
 {
     let limits = &shared.limits;
-    let connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    if limits.max_headers != PARSED_IN_PLACE {
+        builder.max_headers(limits.max_headers);
+    }
+    let connection = builder
         .timer(HeadTimer::new(clock))
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_head_bytes)
-        .max_headers(limits.max_headers)
         .serve_connection(io, service)
         .with_upgrades();
     drive(connection, &shared.drain, |connection| connection.graceful_shutdown()).await;

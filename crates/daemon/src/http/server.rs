@@ -46,7 +46,8 @@ impl Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             max_head_bytes: 64 * 1024,
-            max_headers: 128,
+            // So many hyper parses without allocating.
+            max_headers: 100,
         }
     }
 }

@@ -15,13 +15,7 @@ impl Writer {
         // A caller that is gone needs no answer.
         match command {
             Command::Subscribe { node, reply } => {
-                let (known, slot) = {
-                    let core = self.shared.core();
-                    (core.state.slot(&node).is_some(), core.state.next_slot())
-                };
-                let record = Record::Subscribe { slot, name: node.to_string() };
-                let done = if known { Ok(()) } else { self.record(&record).map(|()| self.apply(record)) };
-                let _ = reply.send(done);
+                let _ = reply.send(self.subscribe(node));
             }
             Command::Unsubscribe { node, discard, reply } => {
                 let _ = reply.send(self.unsubscribe(&node, discard));
@@ -48,6 +42,24 @@ impl Writer {
                 self.group(vec![command]);
             }
         }
+    }
+
+    fn subscribe(&mut self, node: NodeId) -> Result<(), LogError> {
+        let (known, slot, count) = {
+            let core = self.shared.core();
+            (core.state.slot(&node).is_some(), core.state.next_slot(), core.state.live().count())
+        };
+        if known {
+            return Ok(());
+        }
+        // As many as the count of those who need an update can tell.
+        if count >= usize::from(u16::MAX) {
+            return Err(LogError::Node(node));
+        }
+        let record = Record::Subscribe { slot, name: node.to_string() };
+        self.record(&record)?;
+        self.apply(record);
+        Ok(())
     }
 
     fn unsubscribe(&mut self, node: &NodeId, discard: bool) -> Result<u64, UnsubscribeError> {

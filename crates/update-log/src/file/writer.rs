@@ -17,6 +17,10 @@ use crate::{DeadLetter, LogError, Update, UpdateBody};
 pub(super) const FRAME_BYTES: usize = 4 << 20;
 /// So many marks may be lost by a crash of the machine, at most.
 const MAX_UNSYNCED_MARKS: usize = 16 * 1024;
+/// So many requests in one batch are a crowd.
+const CROWD: usize = 24;
+/// The writer waits no longer than this for a crowd to gather.
+const LONGEST_GATHER: Duration = Duration::from_millis(1);
 /// How often there is a look at what has become old.
 const TEND: Duration = Duration::from_millis(500);
 
@@ -70,6 +74,10 @@ pub(crate) struct Writer {
     /// The same for dead letters.
     bury_at: Option<Instant>,
     tended: Instant,
+    /// Requests in the last batch.
+    crowd: usize,
+    /// How long the last sync took.
+    last_sync: Duration,
 }
 
 impl Writer {
@@ -98,6 +106,8 @@ impl Writer {
             retry,
             bury_at,
             tended,
+            crowd: 0,
+            last_sync: Duration::ZERO,
         }
     }
 
@@ -110,11 +120,13 @@ impl Writer {
     pub(crate) fn run(mut self) {
         loop {
             let wait = self.wait();
+            self.gather();
             let work = self.shared.inbox.take(wait, FRAME_BYTES);
             if self.bury_at.is_none_or(|at| at <= Instant::now()) {
                 // Reported where it failed, and tried again later.
                 let _ = self.bury();
             }
+            self.crowd = work.commands.len();
             self.step(work.commands);
             if work.stopped {
                 // Without the record that says so: what is under way is not known here.
@@ -125,6 +137,14 @@ impl Writer {
                 self.tended = Instant::now();
                 self.tend();
             }
+        }
+    }
+
+    /// Where many wait for each sync, as long again for more of them costs less than it saves: a sync
+    /// keeps the machine from serving those who are on their way.
+    fn gather(&self) {
+        if self.crowd >= CROWD {
+            std::thread::sleep(self.last_sync.min(LONGEST_GATHER));
         }
     }
 
@@ -257,7 +277,9 @@ impl Writer {
 
     fn sync_log(&mut self) -> Result<(), LogError> {
         if self.log.is_dirty() {
+            let begun = Instant::now();
             self.log.sync()?;
+            self.last_sync = begun.elapsed();
             self.shared.core().commits += 1;
         }
         self.unsynced.clear();

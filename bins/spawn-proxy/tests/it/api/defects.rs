@@ -6,8 +6,8 @@ use serde_json::json;
 use testkit::http::{ask, get};
 use testkit::{Act, RecorderNode, Rule, eventually};
 
-use crate::harness::{Flags, Proxy, SOON};
 use super::{call, data, node, ports, record};
+use crate::harness::{Flags, Proxy, SOON};
 
 /// What froze for ten seconds or for ever has to be far quicker.
 const AT_ONCE: Duration = Duration::from_secs(5);

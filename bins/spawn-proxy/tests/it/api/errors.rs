@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use testkit::http::{ask, get};
 use testkit::{Raw, RecorderNode};
 
-use crate::harness::Flags;
 use super::{call, data};
+use crate::harness::Flags;
 
 const NOT_RECOGNIZED: &str = "Could not recognize parameters";
 const NO_ITEM: &str = "The parameter 'host/port' could not be empty";

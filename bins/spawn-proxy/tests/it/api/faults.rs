@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 use testkit::{RecorderNode, eventually};
 
-use crate::harness::{Flags, Proxy, SOON};
 use super::{call, data, node, ports};
+use crate::harness::{Flags, Proxy, SOON};
 
 /// Puts a directory where the file of the nodes has to be written.
 fn block(proxy: &Proxy) -> String {

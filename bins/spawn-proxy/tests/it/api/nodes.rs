@@ -6,8 +6,8 @@ use serde_json::json;
 use testkit::http::{ask, get};
 use testkit::{RecorderNode, eventually};
 
-use crate::harness::{Flags, SOON};
 use super::{call, data, node, ports, record};
+use crate::harness::{Flags, SOON};
 
 #[tokio::test]
 async fn a_new_node_is_201_and_a_known_one_202_with_the_record() {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use testkit::http::{ask, get};
 use testkit::{Act, RecorderNode, Rule, eventually};
 
-use crate::harness::{Flags, Proxy, SOON};
 use super::{call, data};
+use crate::harness::{Flags, Proxy, SOON};
 
 async fn queue(proxy: &Proxy, node: &RecorderNode) -> Value {
     let name = node.addr().to_string();

@@ -12,7 +12,7 @@ const TARGET: f64 = 1.2;
 
 /// How often loads are computed and weights held back. Sets of nodes with 64 points each need none; of
 /// millions of sets with a single point each, built to be uneven, none needed half as many.
-const ROUNDS: u32 = 256;
+const ROUNDS: u32 = 1000;
 
 /// Cells of the table of scores: `FINENESS` to each score within which a place meets one node on average.
 const CELLS: usize = 4096;

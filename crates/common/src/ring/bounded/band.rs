@@ -10,7 +10,7 @@ use super::{PLACE_BITS, RANK_BITS};
 pub(super) struct Band {
     /// Place and rank of each point, sorted; then [`LOOK`] words that no probe reaches.
     points: Box<[u64]>,
-    /// For each stretch of the circle (a power of two of them, one to two points each on average), the
+    /// For each stretch of the circle (a power of two of them, two to four points each on average), the
     /// first point in it or after it.
     starts: Box<[u32]>,
     /// Takes a place to its stretch.
@@ -109,7 +109,7 @@ impl Band {
 
 /// How many points are compared with a probe at once. As many words beyond all places end the points, so
 /// that a comparison never runs out of them.
-const LOOK: usize = 4;
+const LOOK: usize = 6;
 
 /// The power of two that a weight has reached.
 fn class(weight: f64) -> u64 {
