@@ -32,7 +32,7 @@ pub(super) fn hold_back(points: &[u64], configured: &[f64]) -> Vec<f64> {
         let mut within = true;
         // Full steps first; then ever smaller ones (of infinite sum), so that nodes whose loads hang on
         // each other's weights do not swing about the bound.
-        let step = 4.0 / f64::from(4 + round);
+        let step = 16.0 / f64::from(16 + round);
         for ((weight, load), configured) in weights.iter_mut().zip(loads).zip(configured) {
             let share = configured / total;
             if load > BOUND * share {
