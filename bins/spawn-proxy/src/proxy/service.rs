@@ -1,7 +1,9 @@
 //! What happens to a request: told apart, made fit to travel, and sent its way.
 
+use std::future::Future;
 use std::rc::Rc;
 
+use futures_util::future::Either;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -14,53 +16,69 @@ use super::worker::Worker;
 use super::{reads, tunnel, updates};
 use crate::config::Class;
 
-/// Answers one request.
-pub async fn answer(
+/// Answers one request. An update is finished whether its client waits for the answer or not: also
+/// one that had gone before anything was done about its request.
+pub fn answer(
     worker: Rc<Worker>,
     origin: Rc<Origin>,
     request: Request<Incoming>,
-) -> Response<ClientBody> {
-    match dispatch(&worker, &origin, request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            worker.shared.metrics.refused.inc();
-            tracing::debug!(
-                status = refusal.status.as_u16(),
-                message = refusal.message,
-                info = refusal.info,
-                "refused"
-            );
-            refusal.into_response()
-        }
+) -> impl Future<Output = Response<ClientBody>> + 'static {
+    let class = worker.shared.config.load().rules.classify(request.method(), request.uri().path());
+    match class {
+        Some(Class::Update) => Either::Left(Outlasting::new(async move {
+            let answered = update(&worker, &origin, request).await;
+            respond(&worker, answered)
+        })),
+        other => Either::Right(async move {
+            let answered = read(&worker, &origin, request, other).await;
+            respond(&worker, answered)
+        }),
     }
 }
 
-async fn dispatch(
+fn respond(worker: &Worker, answered: Result<Response<ClientBody>, Refusal>) -> Response<ClientBody> {
+    answered.unwrap_or_else(|refusal| {
+        worker.shared.metrics.refused.inc();
+        tracing::debug!(status = refusal.status.as_u16(), message = refusal.message, info = refusal.info, "refused");
+        refusal.into_response()
+    })
+}
+
+async fn update(worker: &Rc<Worker>, origin: &Origin, mut request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+    settle(&mut request)?;
+    let version = request.version();
+    headers::prepare_request(request.headers_mut(), origin, version);
+    updates::serve(worker, request).await
+}
+
+async fn read(
     worker: &Rc<Worker>,
     origin: &Origin,
     mut request: Request<Incoming>,
+    class: Option<Class>,
 ) -> Result<Response<ClientBody>, Refusal> {
-    if request.method() == Method::CONNECT {
-        let info = "This proxy stands before services; it opens no tunnels to elsewhere";
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served", info).closing());
-    }
-    settle_host(&mut request)?;
-    only_chunked(request.headers())?;
-    let Some(class) = worker.shared.config.load().rules.classify(request.method(), request.uri().path())
-    else {
+    settle(&mut request)?;
+    if class.is_none() {
         let message = format!("The method {} is neither a read nor an update", request.method());
         let info = "Add it to reads.methods or to updates.methods in the configuration";
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message, info).closing());
-    };
-    if class == Class::Read && wants_upgrade(request.headers()) {
+    }
+    if wants_upgrade(request.headers()) {
         return Box::pin(tunnel::serve(worker, origin, request)).await;
     }
     let version = request.version();
     headers::prepare_request(request.headers_mut(), origin, version);
-    match class {
-        Class::Read => reads::serve(worker, request).await,
-        Class::Update => Outlasting::new(updates::serve(worker.clone(), request)).await,
+    reads::serve(worker, request).await
+}
+
+/// What every request has to be before anything is done about it.
+fn settle(request: &mut Request<Incoming>) -> Result<(), Refusal> {
+    if request.method() == Method::CONNECT {
+        let info = "This proxy stands before services; it opens no tunnels to elsewhere";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not served", info).closing());
     }
+    settle_host(request)?;
+    only_chunked(request.headers())
 }
 
 /// One Host, wherever it came from: an absolute-form target names it, else the header does

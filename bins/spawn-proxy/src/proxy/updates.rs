@@ -1,6 +1,5 @@
 //! Updates: on disk first, then to every node; the client gets the answer of one.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -36,13 +35,13 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 ///
 /// # Errors
 /// When the update was not taken; no node then gets it.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load_full();
     let (parts, body) = request.into_parts();
     let target: Arc<str> = parts.uri.path_and_query().map_or("/", |target| target.as_str()).into();
     let (id, own_key) = identify(&parts.headers)?;
     let mut reserved = worker.shared.buffer.reserve();
-    let received = receive(&worker, &config, body, own_key, &mut reserved).await?;
+    let received = receive(worker, &config, body, own_key, &mut reserved).await?;
     let key = received.digest.map(|body| ClientKey { scope: scope(&parts.method, &target, &id), body });
     let update = NewUpdate {
         id,
@@ -58,15 +57,15 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Result<Res
     match appended.map_err(not_appended)? {
         Appended::New { sequence, tracker } => {
             drop(reserved);
-            let response = answer_when(&worker, &config, sequence, &tracker).await;
+            let response = answer_when(worker, &config, sequence, &tracker).await;
             Ok(response)
         }
         Appended::Known { sequence, answer, tracker } => {
             worker.shared.metrics.replayed.inc();
             let mut response = match (answer, tracker) {
                 (Some(answer), _) => to_client(&answer, sequence),
-                (None, Some(tracker)) => answer_when(&worker, &config, sequence, &tracker).await,
-                (None, None) => accepted(&worker, &config, sequence, &[]),
+                (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker).await,
+                (None, None) => accepted(worker, &config, sequence, &[]),
             };
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
             Ok(response)

@@ -10,8 +10,11 @@ const BOUND: f64 = 1.25;
 /// when others are held back after it.
 const TARGET: f64 = 1.2;
 
-/// How often loads are computed and weights held back. Sets of nodes with 64 points each need none; of
-/// millions of sets with a single point each, built to be uneven, none needed half as many.
+/// How often loads are computed and weights held back, at most.
+///
+/// Sets of nodes with 64 points each were never seen to need a second time. The limit is for sets of nodes
+/// with one to three points each, of up to a million times another's weight, with which this is tested:
+/// of 300,000 such sets all ended below the bound.
 const ROUNDS: u32 = 1000;
 
 /// Cells of the table of scores: `FINENESS` to each score within which a place meets one node on average.
@@ -30,8 +33,8 @@ pub(super) fn hold_back(points: &[u64], configured: &[f64]) -> Vec<f64> {
     for round in 0..ROUNDS {
         let loads = loads(points, &weights);
         let mut within = true;
-        // Full steps first; then ever smaller ones (of infinite sum), so that nodes whose loads hang on
-        // each other's weights do not swing about the bound.
+        // Nearly full steps first; then ever smaller ones (of infinite sum), so that nodes whose loads
+        // hang on each other's weights do not swing about the bound.
         let step = 16.0 / f64::from(16 + round);
         for ((weight, load), configured) in weights.iter_mut().zip(loads).zip(configured) {
             let share = configured / total;

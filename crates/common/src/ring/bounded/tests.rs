@@ -112,7 +112,7 @@ fn computed_loads_are_those_that_keys_show_and_never_less() {
 #[test]
 fn even_rings_with_next_to_no_points_are_brought_below_the_bound() {
     let mut held_back = 0;
-    for salt in 0..300000 {
+    for salt in 0..600 {
         let n = 1 + (mix(salt) % 12) as usize;
         let weights: Vec<f64> = (0..n as u64)
             .map(|i| {
