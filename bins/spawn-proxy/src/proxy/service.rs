@@ -39,12 +39,21 @@ pub fn answer(
 fn respond(worker: &Worker, answered: Result<Response<ClientBody>, Refusal>) -> Response<ClientBody> {
     answered.unwrap_or_else(|refusal| {
         worker.shared.metrics.refused.inc();
-        tracing::debug!(status = refusal.status.as_u16(), message = refusal.message, info = refusal.info, "refused");
+        tracing::debug!(
+            status = refusal.status.as_u16(),
+            message = refusal.message,
+            info = refusal.info,
+            "refused"
+        );
         refusal.into_response()
     })
 }
 
-async fn update(worker: &Rc<Worker>, origin: &Origin, mut request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+async fn update(
+    worker: &Rc<Worker>,
+    origin: &Origin,
+    mut request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Refusal> {
     settle(&mut request)?;
     let version = request.version();
     headers::prepare_request(request.headers_mut(), origin, version);
@@ -135,6 +144,9 @@ fn number(digits: &[u8]) -> Option<u16> {
 }
 
 /// The one transfer coding there is. What a client did to a body before that would be lost on the way.
+///
+/// A Content-Length beside it cannot be seen here: the HTTP library drops it, reads the body by its chunks
+/// and ends the connection with the answer (RFC 9112, 6.3), so that nothing behind it is read as a request.
 fn only_chunked(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let known = match (codings.next(), codings.next()) {

@@ -37,6 +37,7 @@ impl Random {
 
 /// The seed of this run: that of the environment's `SEED`, or always the same. It is printed, so that
 /// a failure tells how to see it again.
+#[expect(clippy::print_stdout, reason = "a failed test shows its output, and the seed belongs there")]
 pub(crate) fn seed(name: &str) -> u64 {
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let seed = seed.unwrap_or(20_240_607);

@@ -12,9 +12,9 @@ const TARGET: f64 = 1.2;
 
 /// How often loads are computed and weights held back, at most.
 ///
-/// Sets of nodes with 64 points each were never seen to need a second time. The limit is for sets of nodes
-/// with one to three points each, of up to a million times another's weight, with which this is tested:
-/// of 300,000 such sets all ended below the bound.
+/// Of the sets of nodes with 64 points each that were measured, none had anything to hold back. The limit is
+/// for the sets with which this is tested, of one to three points a node and weights up to a million times
+/// another's: of 300,000 of those, all ended below the bound.
 const ROUNDS: u32 = 1000;
 
 /// Cells of the table of scores: `FINENESS` to each score within which a place meets one node on average.
