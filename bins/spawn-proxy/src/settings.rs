@@ -246,7 +246,7 @@ static SETTINGS: &[Setting] = &[
         .group(LIMITS)
         .default("5000000")
         .at_start(),
-    Setting::new("body-timeout", Kind::WAIT, "How long a request's body may pause")
+    Setting::new("body-timeout", Kind::WAIT, "How long a request's body may pause; on the whole it has to make 500 bytes a second")
         .flag("body-timeout")
         .group(LIMITS)
         .default("30s"),

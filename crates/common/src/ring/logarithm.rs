@@ -30,8 +30,8 @@ pub(super) fn minus_ln(u: u64) -> u64 {
         return minus_ln_1p(x);
     }
     // U lies in (1/2, 1] * 2^-halvings: halvings * ln 2, and the rest in a straight line.
-    let halvings = u.leading_zeros().min(63);
-    let rest = !(u << halvings) & (u64::MAX >> 1);
+    let halvings = u.leading_zeros();
+    let rest = (u + 1).checked_shl(halvings).unwrap_or(0).wrapping_neg();
     u64::from(halvings) * HALF[LINES] + line(&HALF, rest << 1)
 }
 

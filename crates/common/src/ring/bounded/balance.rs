@@ -85,7 +85,9 @@ impl Scores {
         let mut edges = Vec::with_capacity(CELLS);
         let mut integral = 0.0;
         for above in above {
-            let slope = PROBES as f64 * (above / TURN).clamp(0.0, 1.0).powi(PROBES as i32 - 1);
+            let above = (above / TURN).clamp(0.0, 1.0);
+            // Not `powi`, whose last bit may differ between machines.
+            let slope = (1..PROBES).fold(PROBES as f64, |product, _| product * above);
             edges.push((integral, slope));
             integral += slope * cell;
         }

@@ -1,6 +1,6 @@
 //! The points of nodes of like weight.
 
-use super::{PLACE_BITS, RANK_BITS};
+use super::{PLACE_BITS, Probes, RANK_BITS};
 
 /// The points of all nodes whose weights lie within one power of two.
 ///
@@ -75,7 +75,14 @@ impl Band {
 
     /// The index of the first point at or after `probe`, which may be the number of points.
     fn first(&self, probe: u64) -> usize {
-        let mut from = self.starts[(probe >> self.shift) as usize] as usize;
+        self.first_from(self.start(probe), probe)
+    }
+
+    fn start(&self, probe: u64) -> usize {
+        self.starts[(probe >> self.shift) as usize] as usize
+    }
+
+    fn first_from(&self, mut from: usize, probe: u64) -> usize {
         // Counting instead of searching: the processor cannot guess where a search ends, and nearly all
         // of them end within the few points that are counted.
         loop {
@@ -87,10 +94,16 @@ impl Band {
         }
     }
 
-    /// The first point at or after `probe`: in the high bits how far it is, below it the node's rank.
-    pub(super) fn nearest(&self, probe: u64) -> u64 {
-        let first = self.first(probe);
-        self.points[if first == self.len() { 0 } else { first }].wrapping_sub(probe)
+    /// The least way from any of `probes` to a point: in the high bits how far it is, below it the node's
+    /// rank.
+    pub(super) fn nearest(&self, probes: &Probes) -> u64 {
+        // All stretches first, so that the processor fetches them at once, and then all their points.
+        let starts = probes.map(|probe| self.start(probe));
+        let nearest = |(&probe, from)| {
+            let first = self.first_from(from, probe);
+            self.points[if first == self.len() { 0 } else { first }].wrapping_sub(probe)
+        };
+        probes.iter().zip(starts).map(nearest).min().unwrap_or(u64::MAX)
     }
 
     /// All points of the band from `probe` on, once round: the distance in places, and the node's rank.

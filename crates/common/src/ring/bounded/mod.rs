@@ -110,7 +110,7 @@ impl BoundedRing {
         };
         for band in &self.bands {
             if band.uniform() {
-                let nearest = probes.iter().map(|&probe| band.nearest(probe)).min().unwrap_or(u64::MAX);
+                let nearest = band.nearest(probes);
                 let rank = band::rank(nearest);
                 offer((nearest >> RANK_BITS) as f64 * self.inverse[rank], rank as u32);
                 continue;
