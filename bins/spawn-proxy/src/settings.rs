@@ -246,10 +246,14 @@ static SETTINGS: &[Setting] = &[
         .group(LIMITS)
         .default("5000000")
         .at_start(),
-    Setting::new("body-timeout", Kind::WAIT, "How long a request's body may pause; on the whole it has to make 500 bytes a second")
-        .flag("body-timeout")
-        .group(LIMITS)
-        .default("30s"),
+    Setting::new(
+        "body-timeout",
+        Kind::WAIT,
+        "How long a request's body may pause; on the whole it has to make 500 bytes a second",
+    )
+    .flag("body-timeout")
+    .group(LIMITS)
+    .default("30s"),
     Setting::new("keep-alive", Kind::WAIT, "How long a connection may be idle between requests")
         .flag("keep-alive")
         .group(LIMITS)

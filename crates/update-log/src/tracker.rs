@@ -100,6 +100,11 @@ impl Tracker {
         }
     }
 
+    /// Looks at the reports so far.
+    pub fn look<T>(&self, at: impl FnOnce(&[Report]) -> T) -> T {
+        at(&self.lock().reports)
+    }
+
     /// The reports so far.
     pub fn reports(&self) -> Vec<Report> {
         self.lock().reports.clone()

@@ -163,7 +163,7 @@ fn kills_lose_nothing_that_was_acknowledged() {
     for sequence in undelivered {
         assert!(fast.contains(&sequence), "{sequence} is settled and was never sent");
     }
-    println!("{kills} kills, {} acknowledged, {} sent", acknowledged.len(), sent.len());
+    println!("kills={kills}, {} acknowledged, {} sent", acknowledged.len(), sent.len());
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Attempt {
             metrics.maybe_duplicates.inc();
         }
         if let Some(tracker) = &self.update.tracker
-            && answers::diverges(&tracker.reports(), digest)
+            && tracker.look(|reports| answers::diverges(reports, digest))
         {
             metrics.divergences.inc();
             tracing::warn!(node = %self.live.id, sequence = %self.update.sequence, status = answer.status.as_u16(),

@@ -120,7 +120,8 @@ fn to_store(headers: &HeaderMap) -> HeaderMap {
     let mut values = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
     kept().for_each(|(_, value)| values.extend_from_slice(value.as_bytes()));
     let mut values = values.freeze();
-    let mut stored = HeaderMap::with_capacity(headers.len());
+    // Each delivery adds a few of its own.
+    let mut stored = HeaderMap::with_capacity(headers.len() + 6);
     for (name, value) in kept() {
         let copy = HeaderValue::from_maybe_shared(values.split_to(value.len()));
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_str().as_bytes()), copy) {

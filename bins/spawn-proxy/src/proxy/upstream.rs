@@ -187,7 +187,9 @@ impl Pool {
     }
 
     fn give_back(&self, node: &NodeId, mut upstream: Upstream) {
-        if !upstream.is_usable() {
+        // Whether it still works is found out where it is taken: looking here as well would cost each
+        // exchange another round through the connection.
+        if upstream.over {
             return;
         }
         upstream.idle_since = Instant::now();

@@ -4,7 +4,7 @@
 
 mod api;
 mod bad_input;
-mod crash;
+mod faults;
 mod harness;
 mod lifecycle;
 mod order;

@@ -62,10 +62,10 @@ impl Dice {
     }
 }
 
-/// The seeds to run: those of `MUSTER_SEED`, else `count` from 1 on, times `MUSTER_ROUNDS`.
+/// The seeds to run: those of `SEED`, else `count` from 1 on, times `MUSTER_ROUNDS`.
 fn seeds(count: u64) -> Vec<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("MUSTER_SEED") {
+    match number("SEED") {
         Some(seed) => vec![seed],
         None => (1..=count * number("MUSTER_ROUNDS").unwrap_or(1)).collect(),
     }

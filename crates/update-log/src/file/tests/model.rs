@@ -19,7 +19,7 @@ fn run(count: u64, steps: usize, options: &FileLogOptions) {
             script.check();
         }));
         if let Err(panic) = ran {
-            println!("replay with MUSTER_SEED={seed}");
+            println!("replay with SEED={seed}");
             std::panic::resume_unwind(panic);
         }
         for (what, count) in script.counts {

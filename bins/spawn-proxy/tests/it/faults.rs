@@ -75,6 +75,7 @@ async fn the_proxy_is_killed_again_and_again() {
     assert!(report.accepted().count() > 100, "too little load to prove anything");
     proxy.level().await;
     check(&nodes, &report, seed);
+    println!("kills={}", kills());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,6 +116,7 @@ async fn proxy_and_nodes_are_killed_and_stopped_at_random() {
     assert!(report.accepted().count() > 50, "too little load to prove anything");
     proxy.level().await;
     check(&nodes, &report, seed);
+    println!("kills={}", kills() * 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,4 +135,5 @@ async fn a_restart_under_load_in_good_order_loses_nothing() {
     let report = load.stop().await;
     proxy.level().await;
     check(&nodes, &report, seed);
+    println!("kills=5");
 }
