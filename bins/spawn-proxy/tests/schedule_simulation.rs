@@ -148,7 +148,7 @@ impl World {
         self.next_check = self.now + CHECK_EVERY;
         if matches!(self.mood, Mood::Gone | Mood::Migrating) {
             self.healthy = false;
-            self.schedule.node_failed_check();
+            self.schedule.node_failed_check(self.now, self.tally);
             return;
         }
         self.healthy = true;

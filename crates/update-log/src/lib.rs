@@ -64,19 +64,19 @@ pub trait UpdateLog: Send + Sync + 'static {
         failure: Failure,
     ) -> LogFuture<'_, Result<(), LogError>>;
 
-    /// Asks to send a second or later attempt. False when the update needs no more attempts there
-    /// (rejected or discarded meanwhile). While it is granted, [`reject`](Self::reject) refuses.
-    fn begin_retry(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool>;
+    /// Asks to make an attempt. False when the update needs no more there (rejected or discarded
+    /// meanwhile). While it is granted, [`reject`](Self::reject) refuses.
+    fn begin_attempt(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool>;
 
-    /// Ends a retry that was granted but never left, because no connection could be made. After an
-    /// attempt that did leave, [`failed`](Self::failed) and [`settle`](Self::settle) end it.
-    fn end_retry(&self, node: &NodeId, sequence: Sequence);
+    /// Ends an attempt that was granted but never left, because no connection could be made. After
+    /// one that did leave, [`failed`](Self::failed) and [`settle`](Self::settle) end it.
+    fn end_attempt(&self, node: &NodeId, sequence: Sequence);
 
     /// Records that `node` is done with an update and tells whoever follows its [`Tracker`].
     fn settle(&self, node: &NodeId, update: &Arc<Update>, settled: Settled);
 
     /// Settles an update as rejected on every node that has not settled it. False, and nothing
-    /// changes, when a node has already delivered it or a retry is under way.
+    /// changes, when a node has already delivered it or an attempt is under way.
     fn reject(&self, sequence: Sequence, answer: Arc<Answer>) -> LogFuture<'_, bool>;
 
     /// Begins to keep updates for `node`, from the next append on. Durable when it resolves.

@@ -26,7 +26,7 @@ use crate::shared::Shared;
 const HELD_ANSWER: usize = 64 * 1024;
 /// A node's wish to be left alone is granted up to this.
 const LONGEST_WISH: Duration = Duration::from_secs(3600);
-/// Between tries to record a failure when the disk refuses.
+/// Between tries when the disk refuses.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// An attempt to make.
@@ -60,7 +60,7 @@ pub(super) async fn run(attempt: Attempt) -> Finished {
     let sequence = attempt.update.sequence;
     let finished = |outcome, status, error| Finished { sequence, outcome, status, error };
     let log = &attempt.worker.shared.log;
-    if attempt.number > 1 && !log.begin_retry(&attempt.live.id, sequence).await {
+    if !log.begin_attempt(&attempt.live.id, sequence).await {
         return finished(Outcome::Answered, 0, String::new());
     }
     let kind = Kind::of_update(&attempt.update.method);
@@ -77,9 +77,15 @@ pub(super) async fn run(attempt: Attempt) -> Finished {
         Err(error @ (ExchangeError::Connect { .. } | ExchangeError::TimedOut { connecting: true, .. })) => {
             attempt.live.unreachable();
             attempt.live.set_queue_error(Some(error.to_string()));
-            if attempt.number > 1 {
-                log.end_retry(&attempt.live.id, sequence);
-            }
+            log.end_attempt(&attempt.live.id, sequence);
+            finished(Outcome::Unsent, 0, String::new())
+        }
+        // The stored update could not be made into a request: that is our fault, and counts nowhere.
+        Err(error @ ExchangeError::Body(_)) => {
+            tracing::error!(node = %attempt.live.id, %error, "trying again");
+            attempt.live.set_queue_error(Some(error.to_string()));
+            log.end_attempt(&attempt.live.id, sequence);
+            tokio::time::sleep(RECORD_AGAIN).await;
             finished(Outcome::Unsent, 0, String::new())
         }
         Err(error) => {

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
-use update_log::{Pending, Settled, Update};
+use update_log::{Pending, Settled, Update, UpdateBody};
 
 use super::attempt::{self, Attempt, Finished};
 use super::path::ConflictPath;
@@ -24,6 +24,8 @@ use crate::proxy::worker::Worker;
 
 /// Updates read from the log ahead of their delivery, per node.
 const WINDOW: usize = 1024;
+/// No more are read while their bodies take more memory than this.
+const WINDOW_BYTES: u64 = 16 << 20;
 /// After the log could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,8 @@ pub struct Deliverer {
     checks: watch::Receiver<CheckResult>,
     schedule: Schedule,
     window: HashMap<Sequence, InWindow>,
+    /// Bodies in the window that are in memory.
+    window_bytes: u64,
     attempts: Attempts,
     read_from: Sequence,
     rng: SmallRng,
@@ -59,6 +63,15 @@ pub struct Deliverer {
     generation: u64,
     /// Nobody gives orders any more: the last one, to stop, stands.
     orphaned: bool,
+}
+
+impl InWindow {
+    fn bytes(&self) -> u64 {
+        match &self.update.body {
+            UpdateBody::Memory(body) => body.len() as u64,
+            UpdateBody::Spooled(_) => 0,
+        }
+    }
 }
 
 fn bounds(worker: &Worker) -> (Policy, Ordering) {
@@ -89,6 +102,7 @@ impl Deliverer {
             checks: live.checks(),
             schedule: Schedule::new(policy),
             window: HashMap::new(),
+            window_bytes: 0,
             attempts: FuturesUnordered::new(),
             read_from: Sequence::FIRST,
             rng: SmallRng::from_rng(&mut rand::rng()),
@@ -173,9 +187,10 @@ impl Deliverer {
             self.resting_since = None;
             self.schedule = Schedule::new(bounds(&self.worker).0);
             self.window.clear();
+            self.window_bytes = 0;
             self.read_from = Sequence::FIRST;
         }
-        while self.schedule.len() < WINDOW && *self.tail.borrow_and_update() > self.read_from {
+        while self.has_room() && *self.tail.borrow_and_update() > self.read_from {
             let tail = *self.tail.borrow();
             match self
                 .worker
@@ -207,6 +222,7 @@ impl Deliverer {
         self.schedule.enter(sequence, path, progress.attempts, progress.failures, self.now());
         let received = self.received(&update);
         let one = InWindow { update, received, last_status: progress.status, last_error: String::new() };
+        self.window_bytes += one.bytes();
         self.window.insert(sequence, one);
         self.read_from = sequence.next();
     }
@@ -223,6 +239,16 @@ impl Deliverer {
         })
     }
 
+    fn has_room(&self) -> bool {
+        self.schedule.len() < WINDOW && self.window_bytes < WINDOW_BYTES
+    }
+
+    fn take_out(&mut self, sequence: Sequence) -> Option<InWindow> {
+        let one = self.window.remove(&sequence)?;
+        self.window_bytes -= one.bytes();
+        Some(one)
+    }
+
     fn oldest(&self) -> Option<Instant> {
         self.window.get(&self.schedule.first()?).map(|one| one.received)
     }
@@ -234,6 +260,7 @@ impl Deliverer {
             self.read_from = self.schedule.first().unwrap_or(self.read_from);
             let kept = self.schedule.forget_waiting();
             self.window.retain(|sequence, _| kept.contains(sequence));
+            self.window_bytes = self.window.values().map(InWindow::bytes).sum();
         }
         true
     }
@@ -275,7 +302,7 @@ impl Deliverer {
         let now = self.now();
         self.schedule.done(sequence, outcome, now, &mut self.rng);
         if outcome == Outcome::Answered {
-            self.window.remove(&sequence);
+            self.take_out(sequence);
         }
         if matches!(outcome, Outcome::Answered) {
             self.live.set_queue_error(None);
@@ -287,13 +314,13 @@ impl Deliverer {
         let error = self.checks.borrow_and_update().error.clone();
         if error.is_some() {
             self.live.set_queue_error(error);
-            self.schedule.node_failed_check();
+            self.schedule.node_failed_check(self.now(), self.live.tally());
             return;
         }
         for sequence in self.schedule.node_passed_check(self.now(), self.live.tally()) {
             let attempts = self.schedule.attempts(sequence);
             self.schedule.finish(sequence, self.now());
-            let Some(one) = self.window.remove(&sequence) else { continue };
+            let Some(one) = self.take_out(sequence) else { continue };
             tracing::error!(node = %self.live.id, %sequence, attempts, error = %one.last_error,
                 "update given up and kept as a dead letter");
             let dead = Settled::Dead { attempts, status: one.last_status, error: one.last_error };

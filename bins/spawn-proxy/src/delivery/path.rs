@@ -22,7 +22,7 @@ impl ConflictPath {
 
     /// The path of a request target in origin form.
     pub fn of(target: &str) -> Self {
-        let path = target.split(['?', '#']).next().unwrap_or_default();
+        let path = first_segments(target.split(['?', '#']).next().unwrap_or_default());
         if is_plain(path) {
             return Self(path.strip_suffix('/').unwrap_or(path).to_owned());
         }
@@ -54,6 +54,15 @@ impl ConflictPath {
             if self.0.len() <= other.0.len() { (&self.0, &other.0) } else { (&other.0, &self.0) };
         long.strip_prefix(short.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+}
+
+/// No more segments than this tell paths apart: deeper ones conflict where they need not, and nobody
+/// can make a path so deep that looking at it takes long.
+const DEEPEST: usize = 64;
+
+fn first_segments(path: &str) -> &str {
+    let end = path.match_indices('/').nth(DEEPEST).map_or(path.len(), |(slash, _)| slash);
+    &path[..end]
 }
 
 /// Whether a path needs neither decoding nor resolving: the common case, without an allocation more.
@@ -128,6 +137,13 @@ mod tests {
             let path = ConflictPath::of(target);
             assert!(path == ConflictPath::root() || target == "*", "{target} became {path:?}");
         }
+    }
+
+    #[test]
+    fn a_path_beyond_all_measure_is_cut_and_so_conflicts_more_and_not_less() {
+        let deep = "/a".repeat(30_000);
+        assert_eq!(ConflictPath::of(&deep), ConflictPath("/a".repeat(64)));
+        assert!(ConflictPath::of(&format!("{deep}/b")).conflicts_with(&ConflictPath::of("/a/a")));
     }
 
     #[test]

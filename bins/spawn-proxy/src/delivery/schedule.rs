@@ -235,7 +235,9 @@ impl Schedule {
             }
             Outcome::Failed { retry_after } => {
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                let wish = retry_after.map(|wait| now + wait).unwrap_or_default();
+                // "At once" is no wish that can be granted again and again.
+                let patient = retry_after.filter(|wait| *wait >= self.policy.backoff.first);
+                let wish = patient.map(|wait| now + wait).unwrap_or_default();
                 self.probe_at = wish.max(
                     now + self
                         .policy
@@ -278,11 +280,10 @@ impl Schedule {
     }
 
     /// The node failed a health check: what failed meanwhile does not count.
-    pub fn node_failed_check(&mut self) {
-        self.entries
-            .values_mut()
-            .filter(|entry| entry.state != State::Sent)
-            .for_each(|entry| entry.suspicion = None);
+    pub fn node_failed_check(&mut self, now: Duration, tally: Tally) {
+        for entry in self.entries.values_mut() {
+            entry.suspicion = (entry.state == State::Sent).then(|| Suspicion::begin(now, tally));
+        }
     }
 
     /// How many failures of this update count.

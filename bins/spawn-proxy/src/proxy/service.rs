@@ -16,8 +16,8 @@ use super::worker::Worker;
 use super::{reads, tunnel, updates};
 use crate::config::Class;
 
-/// Answers one request. An update is finished whether its client waits for the answer or not: also
-/// one that had gone before anything was done about its request.
+/// Answers one request. An update is taken whether its client waits for the answer or not: also
+/// that of one who had gone before anything was done about the request.
 pub fn answer(
     worker: Rc<Worker>,
     origin: Rc<Origin>,
@@ -25,10 +25,16 @@ pub fn answer(
 ) -> impl Future<Output = Response<ClientBody>> + 'static {
     let class = worker.shared.config.load().rules.classify(request.method(), request.uri().path());
     match class {
-        Some(Class::Update) => Either::Left(Outlasting::new(async move {
-            let answered = update(&worker, &origin, request).await;
-            respond(&worker, answered)
-        })),
+        Some(Class::Update) => {
+            let taking = Outlasting::new(take(worker.clone(), origin, request));
+            Either::Left(async move {
+                let answered = match taking.await {
+                    Ok(taken) => Ok(updates::answer(&worker, taken).await),
+                    Err(refusal) => Err(refusal),
+                };
+                respond(&worker, answered)
+            })
+        }
         other => Either::Right(async move {
             let answered = read(&worker, &origin, request, other).await;
             respond(&worker, answered)
@@ -49,15 +55,15 @@ fn respond(worker: &Worker, answered: Result<Response<ClientBody>, Refusal>) -> 
     })
 }
 
-async fn update(
-    worker: &Rc<Worker>,
-    origin: &Origin,
+async fn take(
+    worker: Rc<Worker>,
+    origin: Rc<Origin>,
     mut request: Request<Incoming>,
-) -> Result<Response<ClientBody>, Refusal> {
+) -> Result<updates::Taken, Refusal> {
     settle(&mut request)?;
     let version = request.version();
-    headers::prepare_request(request.headers_mut(), origin, version);
-    updates::serve(worker, request).await
+    headers::prepare_request(request.headers_mut(), &origin, version);
+    updates::take(&worker, request).await
 }
 
 async fn read(

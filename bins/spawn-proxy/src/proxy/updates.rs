@@ -31,11 +31,22 @@ const MAX_KEY: usize = 256;
 /// Says that an answer is a repetition of the first.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Serves an update whose headers have been prepared for the nodes.
+/// An update that is on disk.
+pub struct Taken {
+    config: Arc<LiveConfig>,
+    sequence: Sequence,
+    /// The first answer, where the client has sent this update before.
+    answer: Option<Arc<Answer>>,
+    /// Follows the nodes' answers.
+    tracker: Option<Arc<Tracker>>,
+    repeated: bool,
+}
+
+/// Takes an update whose headers have been prepared for the nodes.
 ///
 /// # Errors
 /// When the update was not taken; no node then gets it.
-pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+pub async fn take(worker: &Worker, request: Request<Incoming>) -> Result<Taken, Refusal> {
     let config = worker.shared.config.load_full();
     let (parts, body) = request.into_parts();
     let target: Arc<str> = parts.uri.path_and_query().map_or("/", |target| target.as_str()).into();
@@ -56,19 +67,11 @@ pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Respon
     worker.shared.log_health.note(!matches!(appended, Err(AppendError::Log(_))));
     match appended.map_err(not_appended)? {
         Appended::New { sequence, tracker } => {
-            drop(reserved);
-            let response = answer_when(worker, &config, sequence, &tracker).await;
-            Ok(response)
+            Ok(Taken { config, sequence, answer: None, tracker: Some(tracker), repeated: false })
         }
         Appended::Known { sequence, answer, tracker } => {
             worker.shared.metrics.replayed.inc();
-            let mut response = match (answer, tracker) {
-                (Some(answer), _) => to_client(&answer, sequence),
-                (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker).await,
-                (None, None) => accepted(worker, &config, sequence, &[]),
-            };
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-            Ok(response)
+            Ok(Taken { config, sequence, answer, tracker, repeated: true })
         }
         Appended::KeyReused { sequence } => Err(Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -76,6 +79,22 @@ pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Respon
             format!("Update {sequence} has it: send the same body again, or use a new key"),
         )),
     }
+}
+
+/// Answers an update that was taken.
+pub async fn answer(worker: &Worker, taken: Taken) -> Response<ClientBody> {
+    let Taken { config, sequence, answer, tracker, repeated } = taken;
+    let mut response = match (answer, tracker) {
+        (Some(answer), _) => {
+            to_client(&answer, sequence).unwrap_or_else(|| accepted(worker, &config, sequence, &[]))
+        }
+        (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker).await,
+        (None, None) => accepted(worker, &config, sequence, &[]),
+    };
+    if repeated {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 /// The key of an update, and whether it is the client's own.
@@ -234,7 +253,8 @@ async fn answer_when(
     match tokio::time::timeout(config.timeout, spoken.as_mut()).await {
         Ok(answer) => {
             metrics.answered.inc();
-            to_client(&answer, sequence)
+            let response = to_client(&answer, sequence);
+            response.unwrap_or_else(|| accepted(worker, config, sequence, &tracker.reports()))
         }
         // Still waiting as far as the tracker knows, so the answers so far are there.
         Err(_) => {
@@ -258,24 +278,23 @@ fn spokesman<'a>(reports: &'a [Report], nodes: &[NodeId]) -> Option<&'a Report> 
     })
 }
 
-fn to_client(answer: &Answer, sequence: Sequence) -> Response<ClientBody> {
+/// `None` when the answer was too large to be kept and somebody else has it already.
+fn to_client(answer: &Answer, sequence: Sequence) -> Option<Response<ClientBody>> {
     let body = match &answer.body {
         AnswerBody::Whole(bytes) if bytes.is_empty() => ClientBody::Whole(None),
         AnswerBody::Whole(bytes) => ClientBody::Whole(Some(bytes.clone())),
         AnswerBody::Streamed(chunks) => {
             let length =
                 answer.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-            match chunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-                Some(chunks) => ClientBody::Relayed { chunks, length },
-                None => ClientBody::Whole(None),
-            }
+            let chunks = chunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
+            ClientBody::Relayed { chunks, length }
         }
     };
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers.clone();
     response.headers_mut().insert(SPAWN_SEQUENCE, HeaderValue::from(sequence.0));
-    response
+    Some(response)
 }
 
 /// 202: the update is safe, and this is where to look for what becomes of it.

@@ -476,6 +476,40 @@ async fn a_large_answer_reaches_the_client_whole() {
 }
 
 #[tokio::test]
+async fn a_large_answer_that_somebody_else_has_is_told_by_its_place() {
+    let node = RecorderNode::start("n");
+    node.rule(Rule::new(Act::Answer(200, Vec::new(), Bytes::from(vec![b'y'; 1 << 20]))).updates());
+    let proxy = Flags::new().node(node.addr()).start().await;
+    let first = keyed(&proxy, "k1", "/k", "x").await;
+    assert_eq!((first.status, first.body.len()), (200, 1 << 20));
+    let again = keyed(&proxy, "k1", "/k", "x").await;
+    assert_eq!((again.status, sequence(&again)), (202, sequence(&first)));
+    assert!(again.header("location").is_some());
+    assert_eq!(node.count(), 1);
+}
+
+#[tokio::test]
+async fn what_rests_in_the_middle_of_an_attempt_is_not_rejected_by_the_others() {
+    let nodes = RecorderNode::start_many(2);
+    nodes[0].rule(Rule::new(Act::Late(Duration::from_millis(800))).updates().times(1));
+    nodes[1].rule(Rule::new(Act::Delay(Duration::from_millis(200))).path("/never"));
+    nodes[1].rule(Rule::new(Act::Status(500)).updates().times(1));
+    let proxy = Flags::new().nodes(&nodes).start().await;
+    let change = async {
+        reaches(&nodes[0], 1).await;
+        proxy.change(nodes[0].addr(), r#"{"maintenance":true}"#).await
+    };
+    let (answer, changed) = tokio::join!(proxy.put("/k", "1"), change);
+    assert_eq!(changed, 202);
+    proxy.level().await;
+    // The first has it, so the second must get it, whatever it said at first.
+    let update = &proxy.results(&format!("/updates/{}", sequence(&answer))).await[0];
+    let states: Vec<_> =
+        nodes.iter().map(|node| update["nodes"][node.addr().to_string()]["state"].clone()).collect();
+    assert!(states.iter().all(|state| state == &states[0]), "{update}");
+}
+
+#[tokio::test]
 async fn bodies_beyond_the_limit_and_bad_keys_are_refused() {
     let node = RecorderNode::start("n");
     let proxy = Flags::new().node(node.addr()).and(&["--max-body", "1000"]).start().await;

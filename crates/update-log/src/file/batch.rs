@@ -41,11 +41,13 @@ pub(crate) struct Batch {
     scopes: HashMap<Digest, usize>,
     bytes: u64,
     nodes: Option<Arc<[NodeId]>>,
+    /// There is only room for cleaning up.
+    short: bool,
 }
 
 impl Batch {
     /// A batch that begins with `marks`.
-    pub(crate) fn new(marks: Vec<Record>) -> Self {
+    pub(crate) fn new(marks: Vec<Record>, short: bool) -> Self {
         let mut frame = frame::begin();
         marks.iter().for_each(|mark| encode::encode(&mut frame, mark));
         Self {
@@ -57,6 +59,7 @@ impl Batch {
             scopes: HashMap::new(),
             bytes: 0,
             nodes: None,
+            short,
         }
     }
 
@@ -144,6 +147,9 @@ impl Batch {
         let nodes = self.nodes.get_or_insert_with(nodes).clone();
         if nodes.is_empty() {
             return Err(AppendError::NoNodes);
+        }
+        if self.short {
+            return Err(shared.short_of_room());
         }
         let body = if let UpdateBody::Spooled(spooled) = &update.body { spooled.len } else { 0 };
         let pending_bytes = core.state.pending_bytes() + self.bytes;
@@ -285,7 +291,7 @@ impl Batch {
         let mut core = shared.core();
         core.refused += self.new.len() as u64;
         for (slot, sequence, ..) in &self.failures {
-            core.retrying.remove(&(*slot, *sequence));
+            core.attempting.remove(&(*slot, *sequence));
         }
         drop(core);
         for New { reply, twins, .. } in self.new {

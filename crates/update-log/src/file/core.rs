@@ -33,7 +33,7 @@ pub(crate) struct Core {
     pub(crate) marks: Vec<Record>,
     pub(crate) dying: BTreeMap<(Slot, u64), Dying>,
     /// Retries under way.
-    pub(crate) retrying: HashSet<(Slot, u64)>,
+    pub(crate) attempting: HashSet<(Slot, u64)>,
     pub(crate) trackers: HashMap<u64, Weak<Tracker>>,
     /// Keys and answers to be written down, one for an update.
     pub(crate) unwritten: BTreeMap<u64, Entry>,
@@ -46,6 +46,13 @@ pub(crate) struct Core {
     sweep_at: usize,
 }
 
+/// A rejection that has been decided and is not yet durable.
+pub(crate) struct Rejection {
+    sequence: u64,
+    tracker: Option<Arc<Tracker>>,
+    nodes: Vec<(Slot, u32)>,
+}
+
 impl Core {
     /// What recovery found.
     pub(crate) fn new(state: State, keys: Keys, cache_bytes: u64) -> Self {
@@ -56,7 +63,7 @@ impl Core {
             cache,
             marks: Vec::new(),
             dying: BTreeMap::new(),
-            retrying: HashSet::new(),
+            attempting: HashSet::new(),
             trackers: HashMap::new(),
             unwritten: BTreeMap::new(),
             files: HashMap::new(),
@@ -101,7 +108,7 @@ impl Core {
             }
         }
         if let Some(slot) = slot {
-            self.retrying.remove(&(slot, sequence));
+            self.attempting.remove(&(slot, sequence));
         }
         if let Some(tracker) = tracker {
             tracker.report(report);
@@ -130,53 +137,58 @@ impl Core {
         self.marks.push(Record::Settled { slot, sequence, state, attempts, status, digest, error });
     }
 
-    /// See [`UpdateLog::begin_retry`](crate::UpdateLog::begin_retry).
-    pub(crate) fn begin_retry(&mut self, node: &NodeId, sequence: u64) -> bool {
+    /// See [`UpdateLog::begin_attempt`](crate::UpdateLog::begin_attempt).
+    pub(crate) fn begin_attempt(&mut self, node: &NodeId, sequence: u64) -> bool {
         let Some(slot) = self.state.slot(node) else { return false };
         let pending = self.state.progress(slot, sequence).is_some_and(|p| p.state == DeliveryState::Pending);
         if !pending || self.dying.contains_key(&(slot, sequence)) {
             return false;
         }
-        self.retrying.insert((slot, sequence));
+        self.attempting.insert((slot, sequence));
         true
     }
 
-    /// See [`UpdateLog::end_retry`](crate::UpdateLog::end_retry).
-    pub(crate) fn end_retry(&mut self, node: &NodeId, sequence: u64) {
+    /// See [`UpdateLog::end_attempt`](crate::UpdateLog::end_attempt).
+    pub(crate) fn end_attempt(&mut self, node: &NodeId, sequence: u64) {
         if let Some(slot) = self.state.slot(node) {
-            self.retrying.remove(&(slot, sequence));
+            self.attempting.remove(&(slot, sequence));
         }
     }
 
     /// See [`UpdateLog::reject`](crate::UpdateLog::reject).
-    pub(crate) fn reject(&mut self, sequence: u64, answer: &Arc<Answer>) -> bool {
+    pub(crate) fn reject(&mut self, sequence: u64, status: u16) -> Option<Rejection> {
         let nodes: Vec<_> = self.state.nodes_of(sequence).collect();
         let delivered = nodes.iter().any(|(_, progress)| progress.state == DeliveryState::Delivered);
         let pending = |progress: &Progress| progress.state == DeliveryState::Pending;
-        let retrying = nodes.iter().any(|(slot, _)| self.retrying.contains(&(*slot, sequence)));
+        let attempting = nodes.iter().any(|(slot, _)| self.attempting.contains(&(*slot, sequence)));
         let dying = nodes.iter().any(|(slot, _)| self.dying.contains_key(&(*slot, sequence)));
-        if delivered || retrying || dying || !nodes.iter().any(|(_, progress)| pending(progress)) {
-            return false;
+        if delivered || attempting || dying || !nodes.iter().any(|(_, progress)| pending(progress)) {
+            return None;
         }
-        self.answered(sequence, answer, true);
-        let status = answer.status.as_u16();
-        let rejected = self.state.reject(sequence, status);
+        let tracker = self.find_tracker(sequence);
+        let nodes = self.state.reject(sequence, status);
         self.marks.push(Record::Rejected { sequence, status });
-        if let Some(tracker) = self.find_tracker(sequence) {
-            for (slot, attempt) in rejected {
+        Some(Rejection { sequence, tracker, nodes })
+    }
+
+    /// A rejection is durable: the answer to it may be heard.
+    pub(crate) fn rejected(&mut self, rejection: Rejection, answer: &Arc<Answer>) {
+        let Rejection { sequence, tracker, nodes } = rejection;
+        self.answered(sequence, answer, true);
+        if let Some(tracker) = tracker {
+            for (slot, attempt) in nodes {
                 let Some(node) = self.state.node(slot).map(|node| node.name.clone()) else { continue };
                 let answer = Some(answer.clone());
                 tracker.report(Report { rejected: true, answer, ..settled_report(node, attempt) });
             }
         }
         self.complete();
-        true
     }
 
     /// A failed attempt is durable.
     pub(crate) fn failed(&mut self, slot: Slot, sequence: u64, failure: Failure) {
         self.state.fail(slot, sequence, &failure);
-        self.retrying.remove(&(slot, sequence));
+        self.attempting.remove(&(slot, sequence));
         let Some(node) = self.state.node(slot).map(|node| node.name.clone()) else { return };
         if let Some(tracker) = self.find_tracker(sequence) {
             let report = settled_report(node, failure.attempt);
@@ -301,7 +313,8 @@ pub(crate) struct Cache {
 impl Cache {
     /// Adds the next update.
     pub(crate) fn push(&mut self, update: Arc<Update>, len: u64) {
-        let size = len + 512;
+        // An update in memory is larger than its record: headers in a table, the tracker, the reports.
+        let size = len + 2560;
         self.updates.push_back((update, size));
         self.bytes += size;
         while self.bytes > self.max {

@@ -24,6 +24,10 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
+    /// Whether there is so little room left that it is needed for cleaning up.
+    fn is_short(&self) -> bool {
+        false
+    }
     /// Where a file is, for whoever opens it without the log.
     fn path(&self, name: &str) -> PathBuf;
 }
@@ -43,6 +47,11 @@ pub(crate) trait DiskFile: Send + Sync {
     /// Its length.
     fn len(&self) -> io::Result<u64>;
 }
+
+/// Appends stop while the file system has less left than this, or than its share: what ends and
+/// removes old files has to be written, too.
+const RESERVE: u64 = 64 << 20;
+const RESERVE_SHARE: u64 = 20;
 
 /// Writes all of `bytes` at `offset`.
 pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
@@ -89,6 +98,12 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn is_short(&self) -> bool {
+        let Ok(space) = rustix::fs::statvfs(&self.root) else { return false };
+        let (free, all) = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize);
+        free < (all / RESERVE_SHARE).min(RESERVE)
+    }
+
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let names = std::fs::read_dir(self.path(folder))?;
         names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()

@@ -160,13 +160,13 @@ impl UpdateLog for FileLog {
         Box::pin(async move { self.ask(|reply| Command::Failed { node, sequence, failure, reply }).await? })
     }
 
-    fn begin_retry(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool> {
-        let granted = self.shared.core().begin_retry(node, sequence.0);
+    fn begin_attempt(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool> {
+        let granted = self.shared.core().begin_attempt(node, sequence.0);
         Box::pin(std::future::ready(granted))
     }
 
-    fn end_retry(&self, node: &NodeId, sequence: Sequence) {
-        self.shared.core().end_retry(node, sequence.0);
+    fn end_attempt(&self, node: &NodeId, sequence: Sequence) {
+        self.shared.core().end_attempt(node, sequence.0);
     }
 
     fn settle(&self, node: &NodeId, update: &Arc<Update>, settled: Settled) {
@@ -183,11 +183,14 @@ impl UpdateLog for FileLog {
 
     fn reject(&self, sequence: Sequence, answer: Arc<Answer>) -> LogFuture<'_, bool> {
         Box::pin(async move {
-            if !self.shared.core().reject(sequence.0, &answer) {
+            let Some(rejection) = self.shared.core().reject(sequence.0, answer.status.as_u16()) else {
                 return false;
+            };
+            // Nobody hears of it before it is durable: a crash would make it pending again. Where the
+            // disk refuses it is written as soon as it can be, and whoever waits is told 202.
+            if let Ok(Ok(())) = self.ask(|reply| Command::Flush { reply }).await {
+                self.shared.core().rejected(rejection, &answer);
             }
-            // Decided, and written as soon as the disk takes it; only a crash before that forgets it.
-            let _ = self.ask(|reply| Command::Flush { reply }).await;
             true
         })
     }

@@ -33,8 +33,21 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The refusal of an append that would take the room that cleaning up needs.
+    pub(crate) fn short_of_room(&self) -> AppendError {
+        let error = std::io::Error::new(
+            std::io::ErrorKind::StorageFull,
+            "hardly any room is left on the file system",
+        );
+        AppendError::Log(disk_error(&*self.disk, "write", "log", error))
+    }
+
     /// Refuses what would not find room.
     pub(crate) fn room_for(&self, bytes: u64) -> Result<(), AppendError> {
+        if self.disk.is_short() {
+            self.core().refused += 1;
+            return Err(self.short_of_room());
+        }
         let mut core = self.core();
         let pending_bytes = core.state.pending_bytes();
         if pending_bytes.saturating_add(bytes) > self.max_pending_bytes {

@@ -198,9 +198,11 @@ impl Writer {
     /// Writes appends, failed attempts and marks together, and tells everyone.
     pub(super) fn group(&mut self, commands: Vec<Command>) {
         self.answers_first();
+        let appends = commands.iter().any(|command| matches!(command, Command::Append { .. }));
+        let short = appends && self.shared.disk.is_short();
         let mut batch = {
             let mut core = self.shared.core();
-            let mut batch = Batch::new(std::mem::take(&mut core.marks));
+            let mut batch = Batch::new(std::mem::take(&mut core.marks), short);
             for command in commands {
                 batch.add(&mut core, &self.shared, command, self.clock.now_ms());
             }

@@ -269,7 +269,7 @@ fn dead_letters_stay_when_their_segments_go() {
     for sequence in [1, 2] {
         let dead = Settled::Dead { attempts: 12, status: 500, error: "it broke".into() };
         log.settle(&node("a"), &get(&log, "a", sequence), dead);
-        assert!(!wait(log.begin_retry(&node("a"), Sequence(sequence))));
+        assert!(!wait(log.begin_attempt(&node("a"), Sequence(sequence))));
     }
     assert!(sequences(&log, "a").is_empty());
     append(&log, update("fill", 2000));
@@ -335,11 +335,11 @@ fn rejecting_waits_for_no_one_and_excludes_retries() {
     for name in ["a", "b"] {
         wait(log.failed(&node(name), Sequence(1), failure(1))).unwrap();
     }
-    assert!(wait(log.begin_retry(&node("a"), Sequence(1))));
+    assert!(wait(log.begin_attempt(&node("a"), Sequence(1))));
     assert!(!wait(log.reject(Sequence(1), answer(500, "no"))));
-    log.end_retry(&node("a"), Sequence(1));
+    log.end_attempt(&node("a"), Sequence(1));
     assert!(wait(log.reject(Sequence(1), answer(500, "no"))));
-    assert!(!wait(log.begin_retry(&node("a"), Sequence(1))));
+    assert!(!wait(log.begin_attempt(&node("a"), Sequence(1))));
     assert_eq!(tracker.reports().iter().filter(|report| report.rejected && report.settled).count(), 2);
     let log = open(&disk.crashed(&mut Dice(4))).unwrap();
     assert!(sequences(&log, "a").is_empty());

@@ -223,7 +223,7 @@ impl Script {
             tried.sent
         } else {
             if tried.attempts > 0
-                && !wait(self.log.begin_retry(&node(&self.nodes[index].name), Sequence(sequence)))
+                && !wait(self.log.begin_attempt(&node(&self.nodes[index].name), Sequence(sequence)))
             {
                 panic!("a retry of a pending update is refused");
             }
