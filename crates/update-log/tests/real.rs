@@ -182,15 +182,24 @@ fn a_second_process_is_told_who_has_the_log() {
     assert_eq!(error.exit_code(), 78, "{error}");
 }
 
-/// A file system of one MiB, unmounted when dropped.
+/// A small file system, unmounted when dropped.
 struct Tiny(tempfile::TempDir);
 
 impl Tiny {
-    fn mount() -> Option<Self> {
+    /// `None`, and said so, where nobody may mount; a failure where all tests have to run.
+    fn mount(mebibytes: u32) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).stderr(Stdio::null());
-        mount.status().ok().filter(|status| status.success()).map(|_| Self(dir))
+        mount
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(dir.path())
+            .stderr(Stdio::null());
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        assert!(mounted || std::env::var_os("CI").is_none(), "a tmpfs cannot be mounted here");
+        if !mounted {
+            println!("skipped: a tmpfs cannot be mounted here");
+        }
+        mounted.then_some(Self(dir))
     }
 }
 
@@ -202,10 +211,7 @@ impl Drop for Tiny {
 
 #[test]
 fn a_full_file_system_refuses_and_takes_again() {
-    let Some(tiny) = Tiny::mount() else {
-        println!("skipped: a tmpfs cannot be mounted here");
-        return;
-    };
+    let Some(tiny) = Tiny::mount(1) else { return };
     let dir = tiny.0.path().join("log");
     let ballast = tiny.0.path().join("ballast");
     std::fs::write(&ballast, vec![0; 300 << 10]).unwrap();
@@ -239,4 +245,32 @@ fn a_full_file_system_refuses_and_takes_again() {
         runtime.block_on(read_all(&log, "a")).iter().map(|pending| pending.update.id.to_string()).collect();
     assert_eq!(ids, (5..=taken).map(|number| format!("u{number}")).collect::<Vec<_>>());
     drop(log);
+}
+
+/// Nobody makes room but the log itself, by what the node has taken in.
+#[test]
+fn a_log_that_filled_its_file_system_cleans_up_after_itself() {
+    let Some(tiny) = Tiny::mount(24) else { return };
+    let dir = tiny.0.path().join("log");
+    let options =
+        FileLogOptions { segment_bytes: 2 << 20, retain: Duration::ZERO, retain_bytes: 0, ..options(&dir) };
+    let log = FileLog::open(options).unwrap();
+    let runtime = runtime();
+    runtime.block_on(log.subscribe(&node("a"))).unwrap();
+    for round in 0..3 {
+        let mut taken = 0;
+        while runtime.block_on(log.append(update(&format!("u{round}-{taken}"), 20_000))).is_ok() {
+            taken += 1;
+        }
+        assert!(taken > 300, "round {round}: {taken}");
+        for pending in runtime.block_on(read_all(&log, "a")) {
+            let delivered = Settled::Delivered { attempt: 1, answer: answer(), digest: 0, level: true };
+            log.settle(&node("a"), &pending.update, delivered);
+        }
+        let end = Instant::now() + Duration::from_secs(30);
+        while runtime.block_on(log.append(update(&format!("again{round}"), 20_000))).is_err() {
+            assert!(Instant::now() < end, "round {round}: it never recovers");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
