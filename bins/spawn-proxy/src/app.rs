@@ -83,7 +83,7 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
                 "202 answers point to this host: set updates.status-url to where clients reach the API"
             );
         }
-        tokio::spawn(keep_ready(shared.clone(), lifecycle.readiness.clone(), config.log_dir.clone()));
+        tokio::spawn(keep_ready(shared.clone(), lifecycle.readiness.clone()));
         let live = shared.clone();
         lifecycle.run(move |config: Config, _| apply(&live, config)).await;
         finish(&shared).await;

@@ -1,17 +1,15 @@
 //! What `/readyz` is told, looked at once a second.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use daemon::readiness::{ConditionHandle, Readiness};
+use update_log::AppendError;
 
 use crate::shared::Shared;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// What is written to find out whether the disk takes anything again.
-const PROBE: [u8; 4096] = [0; 4096];
 
 /// Whether the update log could be written when it was last tried.
 #[derive(Debug)]
@@ -39,37 +37,29 @@ impl LogHealth {
 
 /// Keeps the conditions current: no writable log means that another instance would do better, no usable
 /// node does not.
-pub async fn keep_ready(shared: Arc<Shared>, readiness: Readiness, log_dir: PathBuf) {
+pub async fn keep_ready(shared: Arc<Shared>, readiness: Readiness) {
     let log = readiness.condition("update-log", true);
     let nodes = readiness.condition("nodes", false);
     loop {
-        watch_log(&shared, &log, &log_dir).await;
+        watch_log(&shared, &log).await;
         watch_nodes(&shared, &nodes);
         tokio::time::sleep(EVERY).await;
     }
 }
 
 /// Without traffic nothing would show that the disk is back, and without readiness there is no traffic:
-/// so a failing log is probed.
-async fn watch_log(shared: &Shared, condition: &ConditionHandle, dir: &std::path::Path) {
+/// so a failing log is asked whether it would take a body.
+async fn watch_log(shared: &Shared, condition: &ConditionHandle) {
     if shared.log_health.is_good() {
         condition.set(true, "the last update was written");
         return;
     }
-    let path = dir.join("probe");
-    let probed = tokio::task::spawn_blocking(move || {
-        let written = std::fs::write(&path, PROBE).and_then(|()| std::fs::File::open(&path)?.sync_all());
-        // Whether it was there or not, it is not to stay.
-        let _ = std::fs::remove_file(&path);
-        written
-    });
-    match probed.await {
-        Ok(Ok(())) => {
+    match shared.log.spool().await.map(drop) {
+        Err(AppendError::Log(error)) => condition.set(false, format!("updates cannot be written: {error}")),
+        Ok(()) | Err(_) => {
             shared.log_health.note(true);
             condition.set(true, "the disk takes updates again");
         }
-        Ok(Err(error)) => condition.set(false, format!("updates cannot be written: {error}")),
-        Err(error) => condition.set(false, error.to_string()),
     }
 }
 

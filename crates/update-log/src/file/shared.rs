@@ -46,6 +46,8 @@ impl Shared {
     pub(crate) fn room_for(&self, bytes: u64) -> Result<(), AppendError> {
         if self.disk.is_short() {
             self.core().refused += 1;
+            // The writer may have something to clean up.
+            self.inbox.wake();
             return Err(self.short_of_room());
         }
         let mut core = self.core();

@@ -9,6 +9,7 @@ use super::journal::EMPTY_FILE;
 use super::keys::Place;
 use super::record::Record;
 use super::recover;
+use super::segment::Segment;
 use super::shared::Shared;
 use super::writer::{FRAME_BYTES, Writer};
 use crate::LogError;
@@ -125,14 +126,32 @@ impl Writer {
         for sequence in sparse {
             self.copy_answer(sequence);
         }
+        let (mut retain_ms, mut retain_bytes) = (self.limits.retain_ms, self.limits.retain_bytes);
+        if self.shared.disk.is_short() {
+            // New updates are worth more than old ones that every node has.
+            (retain_ms, retain_bytes) = (0, 0);
+            if let Err(error) = self.end_settled_segment() {
+                tracing::debug!(%error, "the last segment stays for now");
+            }
+        }
         let before = {
             let core = self.shared.core();
-            let before = core.state.trimmable(now_ms, self.limits.retain_ms, self.limits.retain_bytes);
+            let before = core.state.trimmable(now_ms, retain_ms, retain_bytes);
             (before > core.state.trimmed()).then_some(before)
         };
         if let Some(error) = before.and_then(|before| self.trim(before).err()) {
             tracing::debug!(%error, "old segments stay for now");
         }
+    }
+
+    /// Begins a new segment where no node needs anything of the last, so that it can go.
+    fn end_settled_segment(&mut self) -> Result<(), LogError> {
+        let settled = |segment: &mut Segment| segment.open == 0 && !segment.entries.is_empty();
+        if self.shared.core().state.last_segment().is_some_and(settled) {
+            self.sync_log()?;
+            self.begin_segment(None)?;
+        }
+        Ok(())
     }
 
     /// Reads an answer so that it is written again, out of a file that it alone keeps.

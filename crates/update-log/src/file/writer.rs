@@ -277,7 +277,7 @@ impl Writer {
         Ok(payload_at)
     }
 
-    fn sync_log(&mut self) -> Result<(), LogError> {
+    pub(super) fn sync_log(&mut self) -> Result<(), LogError> {
         if self.log.is_dirty() {
             let begun = Instant::now();
             self.log.sync()?;
@@ -288,7 +288,7 @@ impl Writer {
         Ok(())
     }
 
-    fn begin_segment(&mut self, record: Option<Record>) -> Result<(), LogError> {
+    pub(super) fn begin_segment(&mut self, record: Option<Record>) -> Result<(), LogError> {
         self.log.end();
         let mut frame = frame::begin();
         let snapshot = self.shared.core().state.snapshot(self.log.previous());
