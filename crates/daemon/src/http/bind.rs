@@ -87,8 +87,13 @@ fn bind_with(address: &Address, reuse_port: bool) -> Result<Listener, BindError>
         },
     };
     let mut last = None;
+    let dual = address.host().is_none();
     for candidate in candidates {
-        match open(candidate, reuse_port, address.host().is_none()).and_then(Listener::from_std) {
+        // Sockets that share a port would share it with another daemon of the same user, in silence:
+        // one that does not share finds out.
+        let alone = if reuse_port && port != 0 { open(candidate, false, dual).map(drop) } else { Ok(()) };
+        let listener = alone.and_then(|()| open(candidate, reuse_port, dual)).and_then(Listener::from_std);
+        match listener {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(BindError::new(address, &error));
@@ -135,6 +140,16 @@ mod tests {
         let port = listeners[0].addr().port();
         assert!(port > 0);
         assert!(listeners.iter().all(|listener| listener.addr().port() == port));
+    }
+
+    #[test]
+    fn a_port_is_not_shared_with_others_who_share_theirs() {
+        let first = bind_per_core(&address("127.0.0.1:0"), 2).unwrap();
+        let same = format!("127.0.0.1:{}", first[0].addr().port());
+        let error = bind_per_core(&address(&same), 2).unwrap_err();
+        assert!(error.to_string().contains("another process has this port"), "{error}");
+        drop(first);
+        bind_per_core(&address(&same), 2).unwrap();
     }
 
     #[test]
