@@ -148,12 +148,3 @@ async fn a_retrying_load_rides_through_a_restart() {
     assert_eq!(report.answered(200), report.sent.len());
     assert_eq!(missing(report.accepted(), &node.entries()), Vec::<String>::new());
 }
-
-/// Run by hand: `cargo test --release -p testkit --test recorder -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures this machine"]
-async fn the_rate_of_a_node() {
-    let node = RecorderNode::start("n1");
-    let report = Load::to(node.addr(), 1).writers(32).requests(200_000).run().await;
-    println!("{:.0} updates/s, p99 {:?}", report.rate(), report.percentile(0.99));
-}

@@ -7,6 +7,7 @@ mod bad_input;
 mod faults;
 mod harness;
 mod lifecycle;
+mod node_changes;
 mod order;
 mod reads;
 mod updates;
