@@ -9,7 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use common::ring::RoundRobin;
 use daemon::drain::Drain;
-use daemon::http::{Limits, Server, bind, bind_per_core};
+use daemon::http::{Buffer, Limits, Server, bind, bind_per_core};
 use daemon::lifecycle::Lifecycle;
 use daemon::log::log_listening;
 use daemon::settings::Address;
@@ -26,7 +26,7 @@ use crate::nodes::Nodes;
 use crate::proxy::headers::Origin;
 use crate::proxy::service;
 use crate::proxy::worker::{Spawner, Workers};
-use crate::shared::{Buffer, Shared};
+use crate::shared::Shared;
 use crate::storage;
 use crate::watchers::{LogHealth, keep_ready};
 
@@ -149,7 +149,11 @@ fn listen_for_operators(
     drain: &Drain,
 ) {
     let local = listener.addr();
-    let api = Arc::new(Api { shared: shared.clone(), config: ApiConfig::new(config, local) });
+    let api = Arc::new(Api {
+        shared: shared.clone(),
+        config: ApiConfig::new(config, local),
+        buffer: Buffer::default(),
+    });
     let admin = lifecycle.admin.clone();
     let make = move |peer: &daemon::http::Peer| {
         let (api, admin, peer) = (api.clone(), admin.clone(), peer.addr);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::node::Node;
+use daemon::http::{BodyLimits, Token};
 use http::Method;
 use regex::bytes::Regex;
 
@@ -31,7 +32,7 @@ pub struct Config {
     /// Changing routes are open to everybody who reaches the API.
     pub insecure_api: bool,
     /// The bearer token that changing routes ask for.
-    pub api_token: Option<String>,
+    pub api_token: Option<Token>,
     /// Origins that browsers may call the API from.
     pub cors_origin: Option<String>,
     /// The nodes of the file and the flags.
@@ -182,6 +183,13 @@ impl Rules {
         } else {
             None
         }
+    }
+}
+
+impl LiveConfig {
+    /// What a request's body may be like.
+    pub fn body_limits(&self) -> BodyLimits {
+        BodyLimits { max_bytes: self.max_body, patience: self.body_timeout }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use common::node::{Node, NodeId, Priority};
+use daemon::http::Token;
 use daemon::settings::{Address, Config as DaemonConfig, Problems, Row, Values};
 use http::Method;
 use regex::bytes::Regex;
@@ -191,24 +192,9 @@ fn log_dir(values: &Values, problems: &mut Problems) -> Option<PathBuf> {
 
 /// `None` when there is a problem; `Some(None)` when no token is asked for.
 #[expect(clippy::option_option, reason = "the outer one says whether the configuration is usable")]
-fn token(values: &Values, problems: &mut Problems) -> Option<Option<String>> {
+fn token(values: &Values, problems: &mut Problems) -> Option<Option<Token>> {
     let Some(path) = values.opt_path("api.token-file") else { return Some(None) };
-    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
-    match read.map(|text| text.trim().to_owned()) {
-        Ok(token) if token.len() >= 16 => Some(Some(token)),
-        Ok(_) => {
-            problems.report(
-                values,
-                "api.token-file",
-                format!("{}: a token has at least 16 characters", path.display()),
-            );
-            None
-        }
-        Err(error) => {
-            problems.report(values, "api.token-file", format!("{}: {error}", path.display()));
-            None
-        }
-    }
+    Token::read(&path).map(Some).map_err(|error| problems.report(values, "api.token-file", error)).ok()
 }
 
 fn nodes(values: &Values, problems: &mut Problems) -> Option<Vec<Node>> {

@@ -1,10 +1,10 @@
 //! What all threads share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use common::ring::RoundRobin;
+use daemon::http::Buffer;
 use tokio::sync::Notify;
 use update_log::UpdateLog;
 
@@ -33,46 +33,4 @@ pub struct Shared {
     pub api_url: String,
     /// Ends the worker threads.
     pub end: Arc<Notify>,
-}
-
-/// Counts the memory that bodies take, all requests together.
-#[derive(Debug, Default)]
-pub struct Buffer(AtomicU64);
-
-/// A part of the [`Buffer`], given back when dropped.
-pub struct Reserved<'a> {
-    buffer: &'a Buffer,
-    bytes: u64,
-}
-
-impl Buffer {
-    /// Takes nothing yet.
-    pub fn reserve(&self) -> Reserved<'_> {
-        Reserved { buffer: self, bytes: 0 }
-    }
-
-    /// Bytes in use.
-    pub fn used(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-impl Reserved<'_> {
-    /// Takes `bytes` more; false, and nothing is taken, when that would exceed `limit`.
-    #[must_use]
-    pub fn grow(&mut self, bytes: u64, limit: u64) -> bool {
-        let before = self.buffer.0.fetch_add(bytes, Relaxed);
-        if before.saturating_add(bytes) > limit {
-            self.buffer.0.fetch_sub(bytes, Relaxed);
-            return false;
-        }
-        self.bytes += bytes;
-        true
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.buffer.0.fetch_sub(self.bytes, Relaxed);
-    }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use common::node::{NodeId, NodeIdError};
+use daemon::http::BodyFault;
 use http::StatusCode;
 use serde_json::{Value, json};
 use update_log::LogError;
@@ -163,6 +164,18 @@ fn waiting(nodes: &[(NodeId, u64)]) -> Value {
         "nodes": list,
         "success": false,
     })
+}
+
+impl From<BodyFault> for Fault {
+    fn from(fault: BodyFault) -> Self {
+        let message = match fault {
+            BodyFault::TooLarge { .. } => "The body is too large",
+            BodyFault::TooSlow { .. } => "The body did not come in time",
+            BodyFault::EndedEarly(_) => "Could not recognize parameters",
+            BodyFault::NoRoom { .. } => "Too many bodies are being received",
+        };
+        Self::new(fault.status(), message, fault.to_string()).closing()
+    }
 }
 
 impl From<ChangeError<Fault>> for Fault {

@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use sha2::{Digest, Sha256};
 
 use super::ApiConfig;
 use super::call::Call;
@@ -35,7 +34,7 @@ pub(super) fn check(
         );
         return Err(Fault::new(StatusCode::FORBIDDEN, "Changes are not allowed on this address", info));
     }
-    if !has_token(config, headers) {
+    if config.token.as_ref().is_some_and(|token| !token.is_in(headers)) {
         return Err(Fault::Unauthorized("A token is required: send Authorization: Bearer TOKEN"));
     }
     match foreign_origin(config, headers) {
@@ -46,24 +45,6 @@ pub(super) fn check(
             format!("The page is of {origin}: --cors-origin names the one origin that is allowed"),
         )),
     }
-}
-
-fn has_token(config: &ApiConfig, headers: &HeaderMap) -> bool {
-    let Some(wanted) = &config.token else { return true };
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else { return false };
-    let Some((scheme, token)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && same(token.trim(), wanted)
-}
-
-/// Compares digests, and all of each: how long it takes says nothing about either text.
-fn same(one: &str, other: &str) -> bool {
-    let (one, other) = (Sha256::digest(one), Sha256::digest(other));
-    let difference =
-        one.iter().zip(other).fold(0, |difference, (a, b)| std::hint::black_box(difference | (a ^ b)));
-    difference == 0
 }
 
 /// The origin of the page that sent this, where that is neither this API's own nor an allowed one.
@@ -140,6 +121,8 @@ pub(super) fn add_cors<B>(
 
 #[cfg(test)]
 mod tests {
+    use daemon::http::Token;
+
     use super::*;
 
     const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7118);
@@ -151,7 +134,6 @@ mod tests {
             token: None,
             cors_origin: None,
             host_name: String::new(),
-            max_body: 1,
         }
     }
 
@@ -177,25 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_asked_for_and_compared_whole() {
-        let config = ApiConfig { token: Some("0123456789abcdef".into()), ..config() };
-        for value in ["Bearer 0123456789abcdef", "bearer  0123456789abcdef"] {
-            assert_eq!(status(&config, &[(header::AUTHORIZATION, value)]), 200, "{value}");
-        }
-        for value in [
-            "Bearer 0123456789abcde",
-            "Bearer ",
-            "Bearer",
-            "0123456789abcdef",
-            "Basic 0123456789abcdef",
-            "Bearer x",
-        ] {
-            assert_eq!(status(&config, &[(header::AUTHORIZATION, value)]), 401, "{value}");
-        }
+    fn a_token_is_asked_for_before_changes() {
+        let config = ApiConfig { token: Some(Token::new("0123456789abcdef")), ..config() };
+        assert_eq!(status(&config, &[(header::AUTHORIZATION, "Bearer 0123456789abcdef")]), 200);
+        assert_eq!(status(&config, &[(header::AUTHORIZATION, "Bearer 0123456789abcde")]), 401);
         assert_eq!(status(&config, &[]), 401);
-        let mut twice = headers(&[(header::AUTHORIZATION, "Bearer 0123456789abcdef")]);
-        twice.append(header::AUTHORIZATION, "Bearer x".parse().unwrap());
-        assert!(check(&config, &Call::PutNodes, &twice, LOCAL).is_err());
         assert!(check(&config, &Call::Queues, &HeaderMap::new(), LOCAL).is_ok());
     }
 

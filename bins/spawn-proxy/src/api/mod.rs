@@ -1,10 +1,9 @@
 //! The management API: nodes are read and changed, queues and updates are looked at.
 //!
 //! A request goes through these steps, all but the last two pure: [`call`] tells what is asked for, [`guard`] whether
-//! it may be, [`body`] and [`patch`] read what is to change, [`plan`] works the change out, the nodes
+//! it may be, [`patch`] reads what is to change, [`plan`] works the change out, the nodes
 //! apply it, and [`envelope`] writes the answer.
 
-mod body;
 mod call;
 mod collector;
 mod counters;
@@ -25,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use daemon::http::{BodyLimits, Buffer, Token, read_body};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -38,10 +38,10 @@ use query::Query;
 
 pub use collector::collector;
 
-/// The largest body.
-const MAX_BODY: usize = 1024 * 1024;
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the body of a request may be like.
+const BODY: BodyLimits = BodyLimits { max_bytes: 1024 * 1024, patience: Duration::from_secs(10) };
+/// Memory for the bodies of all requests.
+const MAX_BUFFER: u64 = 64 * 1024 * 1024;
 
 /// What the API works on.
 pub struct Api {
@@ -49,6 +49,8 @@ pub struct Api {
     pub shared: Arc<Shared>,
     /// Who may do what.
     pub config: ApiConfig,
+    /// Memory for bodies.
+    pub buffer: Buffer,
 }
 
 /// Who may do what, and what is said of this host.
@@ -58,13 +60,11 @@ pub struct ApiConfig {
     /// Whether the operator trusts everybody who reaches the API.
     pub insecure: bool,
     /// The bearer token that changes ask for.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The origin whose pages may call, or `*`.
     pub cors_origin: Option<String>,
     /// What this host is called.
     pub host_name: String,
-    /// The largest body in bytes.
-    pub max_body: usize,
 }
 
 impl ApiConfig {
@@ -76,7 +76,6 @@ impl ApiConfig {
             token: config.api_token.clone(),
             cors_origin: config.cors_origin.clone(),
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            max_body: MAX_BODY,
         }
     }
 }
@@ -107,7 +106,7 @@ pub async fn answer(
         let call = call?;
         guard::check(&api.config, &call, &head.headers, local)?;
         let body = match call.takes_body() {
-            true => body::read(body, api.config.max_body, BODY_TIMEOUT).await?,
+            true => read_body(body, BODY, &mut api.buffer.reserve(), MAX_BUFFER).await?,
             false => Bytes::new(),
         };
         handle::handle(api, call, &body, discard).await

@@ -11,7 +11,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use update_log::UpdateBody;
 
-use super::intake::Streamed;
+use super::passage::Streamed;
 use super::upstream::NodeBody;
 
 const FILE_CHUNK: usize = 128 * 1024;

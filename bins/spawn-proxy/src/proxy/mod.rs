@@ -2,8 +2,8 @@
 
 pub mod body;
 pub mod headers;
-pub mod intake;
 pub mod outlast;
+pub mod passage;
 pub mod reads;
 pub mod reply;
 pub mod service;

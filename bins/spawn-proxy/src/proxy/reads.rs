@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use daemon::http::{Intake, Reserved};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
@@ -11,14 +12,13 @@ use hyper::body::Incoming;
 
 use super::body::{ClientBody, OutBody};
 use super::headers::{self, SPAWN_LAG, SPAWN_NODE};
-use super::intake::{Intake, Passage, Streamed};
+use super::passage::{Passage, Streamed};
 use super::reply::Refusal;
 use super::upstream::{ExchangeError, NodeBody};
 use super::worker::Worker;
 use crate::config::LiveConfig;
 use crate::nodes::live::{Kind, Live};
 use crate::route;
-use crate::shared::Reserved;
 
 /// A body up to this is held so that it can be sent to a second node.
 const REPLAYABLE: u64 = 64 * 1024;
@@ -168,19 +168,15 @@ enum Payload {
 }
 
 impl Payload {
-    async fn of(body: Incoming, config: &LiveConfig, reserved: &mut Reserved<'_>) -> Result<Self, Refusal> {
+    async fn of(body: Incoming, config: &LiveConfig, reserved: &mut Reserved) -> Result<Self, Refusal> {
         if body.is_end_stream() {
             return Ok(Self::Held(None));
         }
-        let mut intake = Intake::new(body, config)?;
+        let mut intake = Intake::new(body, config.body_limits())?;
         let mut held = BytesMut::new();
         while intake.declared().is_none_or(|length| length <= REPLAYABLE) && held.len() as u64 <= REPLAYABLE {
             let Some(part) = intake.next().await? else { return Ok(Self::Held(Some(held.freeze()))) };
-            if !reserved.grow(part.len() as u64, config.max_buffer) {
-                let refusal =
-                    Refusal::unavailable("Too many bodies are being received", "The limit is max-buffer");
-                return Err(refusal.closing());
-            }
+            reserved.grow(part.len() as u64, config.max_buffer)?;
             held.extend_from_slice(&part);
         }
         let (body, passage) = Streamed::new(held.freeze(), intake);
@@ -214,8 +210,8 @@ async fn pass_on(
             Err(ExchangeError::TimedOut { node: live.id.clone(), after: timeout, connecting: false })
         }
     };
-    match passage.refusal() {
-        Some(refusal) => Err(refusal),
+    match passage.fault() {
+        Some(fault) => Err(fault.into()),
         None => Ok(answer),
     }
 }

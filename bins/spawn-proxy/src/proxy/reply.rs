@@ -1,6 +1,7 @@
 //! Answers that the proxy makes itself.
 
 use bytes::Bytes;
+use daemon::http::BodyFault;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -56,6 +57,20 @@ impl Refusal {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+impl From<BodyFault> for Refusal {
+    /// What is left of the body is not read.
+    fn from(fault: BodyFault) -> Self {
+        let message = match fault {
+            BodyFault::TooLarge { .. } => "The body is too large",
+            BodyFault::TooSlow { .. } => "The body came too slowly",
+            BodyFault::EndedEarly(_) => "The request's body ended early",
+            BodyFault::NoRoom { .. } => "Too many bodies are being received",
+        };
+        let retry_after = matches!(fault, BodyFault::NoRoom { .. }).then_some(1);
+        Self { retry_after, ..Self::new(fault.status(), message, fault.to_string()) }.closing()
     }
 }
 

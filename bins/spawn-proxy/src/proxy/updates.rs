@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 use common::node::NodeId;
 use common::queue::Sequence;
+use daemon::http::{Intake, Parts, Reserved};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -19,7 +20,6 @@ use update_log::{
 
 use super::body::ClientBody;
 use super::headers::{IDEMPOTENCY_KEY, SPAWN_SEQUENCE};
-use super::intake::Intake;
 use super::reply::{Refusal, json_response};
 use super::worker::Worker;
 use crate::config::{Ack, LiveConfig};
@@ -162,11 +162,11 @@ async fn receive(
     config: &LiveConfig,
     body: Incoming,
     keyed: bool,
-    reserved: &mut crate::shared::Reserved<'_>,
+    reserved: &mut Reserved,
 ) -> Result<Received, Refusal> {
-    let mut intake = Intake::new(body, config)?;
+    let mut intake = Intake::new(body, config.body_limits())?;
     let mut hash = keyed.then(Sha256::new);
-    let mut held = Held::default();
+    let mut held = Parts::default();
     let mut spool: Option<Box<dyn Spool>> = None;
     let mut length = 0u64;
     while let Some(chunk) = intake.next().await? {
@@ -178,50 +178,19 @@ async fn receive(
             spool.write(chunk).await.map_err(not_appended)?;
         } else if length > HELD_BODY {
             let mut fresh = worker.shared.log.spool().await.map_err(not_appended)?;
-            fresh.write(held.take()).await.map_err(not_appended)?;
+            fresh.write(held.join()).await.map_err(not_appended)?;
             fresh.write(chunk).await.map_err(not_appended)?;
             spool = Some(fresh);
         } else {
-            if !reserved.grow(chunk.len() as u64, config.max_buffer) {
-                return Err(Refusal::unavailable(
-                    "Too many bodies are being received",
-                    "The limit is max-buffer",
-                )
-                .closing());
-            }
+            reserved.grow(chunk.len() as u64, config.max_buffer)?;
             held.push(chunk);
         }
     }
     let body = match spool {
         Some(spool) => UpdateBody::Spooled(spool.finish().await.map_err(not_appended)?),
-        None => UpdateBody::Memory(Bytes::copy_from_slice(&held.take())),
+        None => UpdateBody::Memory(Bytes::copy_from_slice(&held.join())),
     };
     Ok(Received { body, digest: hash.map(short) })
-}
-
-/// A small body: a single chunk is not copied.
-#[derive(Default)]
-struct Held {
-    first: Bytes,
-    rest: BytesMut,
-}
-
-impl Held {
-    fn push(&mut self, chunk: Bytes) {
-        if self.first.is_empty() && self.rest.is_empty() {
-            self.first = chunk;
-            return;
-        }
-        if self.rest.is_empty() {
-            self.rest.extend_from_slice(&self.first);
-            self.first = Bytes::new();
-        }
-        self.rest.extend_from_slice(&chunk);
-    }
-
-    fn take(&mut self) -> Bytes {
-        if self.rest.is_empty() { std::mem::take(&mut self.first) } else { self.rest.split().freeze() }
-    }
 }
 
 fn not_appended(error: AppendError) -> Refusal {

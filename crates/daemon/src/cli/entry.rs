@@ -143,6 +143,14 @@ fn act<C: Config>(
     match call.action {
         Action::Check => {
             warn(program, &loaded);
+            let mut problems = Problems::default();
+            config.check(&mut problems);
+            if !problems.is_empty() {
+                return Err(refused(program, &problems, checking).into());
+            }
+            for warning in problems.warnings() {
+                complain(program, &format!("warning: {warning}"));
+            }
             let what = loaded.values().file().map_or("the configuration".to_owned(), str::to_owned);
             say(&format!("{what}: good\n"))
         }

@@ -3,10 +3,16 @@
 //! Two forms of the same server: [`Server::serve`] for services that any thread may run, and
 //! [`Server::serve_local`] for a data path with one current-thread runtime per core.
 mod bind;
+mod buffer;
 mod clock;
 mod connection;
+mod intake;
 mod server;
+mod token;
 
 pub use bind::{BindError, Listener, bind, bind_per_core};
+pub use buffer::{Buffer, Reserved};
 pub use connection::{Peer, TlsPeer};
+pub use intake::{BodyFault, BodyLimits, Intake, Parts, read_body};
 pub use server::{Limits, Server};
+pub use token::Token;

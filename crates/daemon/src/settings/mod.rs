@@ -34,4 +34,8 @@ pub use values::{Row, Source, TextRow, Values};
 pub trait Config: Sized {
     /// The configuration, or `None` when `problems` says why there is none.
     fn from_values(values: &Values, problems: &mut Problems) -> Option<Self>;
+
+    /// What only `--check-config` looks at: files that a running daemon waits for or keeps the last
+    /// good one of, so that a bad one does not keep it from starting.
+    fn check(&self, _problems: &mut Problems) {}
 }

@@ -14,6 +14,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// A line, counted from 1, of another file than the configuration's. 0 names the file as a whole.
+    #[must_use]
+    pub fn line_of(file: &str, line: usize) -> Self {
+        Self::file(file, line)
+    }
+
     pub(crate) fn file(name: &str, line: usize) -> Self {
         let text = if line == 0 { name.to_owned() } else { format!("{name}:{line}") };
         Self { text, line, usage: false }

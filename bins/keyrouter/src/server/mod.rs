@@ -1,0 +1,251 @@
+//! Requests, from the listener to the answer.
+//!
+//! | route | answer |
+//! | --- | --- |
+//! | `GET\|HEAD\|POST /service` | the names of all services, in the file's order |
+//! | `GET\|HEAD\|POST /service/NAME` | the nodes of a key |
+//! | `POST /batch/NAME` | the nodes of many keys |
+//! | `GET\|HEAD /nodes/NAME` | all nodes of a service, and since when |
+//! | `/livez`, `/readyz`, `/healthz`, `/metrics`, `/version` | the admin routes of every daemon |
+
+pub mod batch;
+mod route;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use bytes::Bytes;
+use common::ring::{Answer, Router as _};
+use daemon::admin::Admin;
+use daemon::http::{BodyFault, Buffer, Peer, Reserved, read_body};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::answer::{AnswerBody, GENERATION, Refusal, json};
+use crate::arguments::batch::{self as batch_arguments, BatchError};
+use crate::arguments::{self, Form};
+use crate::config::LiveConfig;
+use crate::metrics::Metrics;
+use crate::services::select::{Shortage, count, select};
+use crate::services::{Catalog, Service};
+use batch::BatchBody;
+use route::{Route, route};
+
+/// Answers below this are not counted against the memory for bodies: a connection takes more by itself.
+const SMALL: usize = 16 * 1024;
+
+/// What all threads share.
+pub struct Shared {
+    /// The services; `None` until a good file was read.
+    pub catalog: Arc<ArcSwapOption<Catalog>>,
+    /// What a reload changes.
+    pub live: ArcSwap<LiveConfig>,
+    /// Memory for bodies.
+    pub buffer: Buffer,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The admin routes.
+    pub admin: Admin,
+}
+
+/// The services in force, without an atomic operation as long as they are the same.
+type Cached = Cache<Arc<ArcSwapOption<Catalog>>, Option<Arc<Catalog>>>;
+
+/// What one thread answers with.
+pub struct Worker {
+    shared: Arc<Shared>,
+    catalog: RefCell<Cached>,
+    answer: RefCell<Answer>,
+}
+
+/// What is known of a client for as long as its connection lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    has_certificate: bool,
+}
+
+impl Client {
+    /// By what the listener knows.
+    pub fn new(peer: &Peer) -> Self {
+        Self { has_certificate: peer.tls.as_ref().is_some_and(|tls| tls.certificate.is_some()) }
+    }
+}
+
+impl Worker {
+    /// Answers from what all threads share.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let catalog = RefCell::new(Cache::new(shared.catalog.clone()));
+        Self { shared, catalog, answer: RefCell::default() }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, client: Client, request: Request<Incoming>) -> Response<AnswerBody> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let route = route(path);
+        if route == Route::Other
+            && let Some(response) = self.shared.admin.respond(&head.method, path)
+        {
+            return response.map(|bytes| AnswerBody::Whole(Some(bytes)));
+        }
+        let answered = match self.check(client, &head, &route) {
+            Ok(()) => self.serve(&head, body, route).await,
+            Err(refusal) => Err(refusal),
+        };
+        answered.unwrap_or_else(|refusal| {
+            tracing::debug!(
+                method = %head.method, path, status = refusal.status.as_u16(), error = refusal.sentence,
+                "refused"
+            );
+            self.shared.metrics.refused(refusal.status);
+            refusal.into_response()
+        })
+    }
+
+    /// Whether the request may be made at all.
+    fn check(&self, client: Client, head: &http::request::Parts, route: &Route<'_>) -> Result<(), Refusal> {
+        if head.method == Method::CONNECT {
+            return Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "CONNECT is for proxies, which this is not",
+            ));
+        }
+        let allowed = match route {
+            Route::Services | Route::Lookup(_) => "GET, HEAD, POST",
+            Route::Batch(_) => "POST",
+            Route::Nodes(_) => "GET, HEAD",
+            Route::Other => {
+                let sentence = format!(
+                    "no route has the path {:?}: there are /service, /service/NAME, /batch/NAME and /nodes/NAME",
+                    head.uri.path().chars().take(200).collect::<String>()
+                );
+                return Err(Refusal::new(StatusCode::NOT_FOUND, sentence));
+            }
+        };
+        if !allowed.split(", ").any(|method| method == head.method.as_str()) {
+            let sentence = format!("{} is not for this route: use {allowed}", head.method);
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, sentence).with(header::ALLOW, allowed));
+        }
+        let live = self.shared.live.load();
+        if live.certificate_required && !client.has_certificate {
+            let sentence = "a certificate of the authority in tls.client-ca is required";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
+        }
+        if live.token.as_ref().is_some_and(|token| !token.is_in(&head.headers)) {
+            let sentence = "a token is required: send Authorization: Bearer TOKEN";
+            return Err(
+                Refusal::new(StatusCode::UNAUTHORIZED, sentence).with(header::WWW_AUTHENTICATE, "Bearer")
+            );
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        head: &http::request::Parts,
+        body: Incoming,
+        route: Route<'_>,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        match route {
+            Route::Lookup(name) => self.lookup(head, body, &name).await,
+            Route::Batch(name) => self.batch(body, &name).await,
+            Route::Nodes(name) => {
+                let service = self.service(&name)?;
+                self.whole(&service, service.nodes_json())
+            }
+            Route::Services | Route::Other => {
+                let mut catalog = self.catalog.borrow_mut();
+                let catalog = catalog.load().as_ref().ok_or_else(not_loaded)?;
+                Ok(json(AnswerBody::Whole(Some(catalog.names_json().clone()))))
+            }
+        }
+    }
+
+    fn service(&self, name: &str) -> Result<Arc<Service>, Refusal> {
+        let mut catalog = self.catalog.borrow_mut();
+        let catalog = catalog.load().as_ref().ok_or_else(not_loaded)?;
+        let unknown = || {
+            let shown: String = name.chars().take(200).collect();
+            Refusal::new(StatusCode::NOT_FOUND, format!("unrecognized service: {shown}"))
+        };
+        catalog.service(name).cloned().ok_or_else(unknown)
+    }
+
+    async fn lookup(
+        &self,
+        head: &http::request::Parts,
+        body: Incoming,
+        name: &str,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let service = self.service(name)?;
+        let form = Form::of(&head.method, &head.headers);
+        let mut reserved = self.shared.buffer.reserve();
+        let body = if form.takes_body() && !body.is_end_stream() {
+            let live = self.shared.live.load_full();
+            read_body(body, live.body, &mut reserved, live.max_buffer).await?
+        } else {
+            Bytes::new()
+        };
+        let asked =
+            arguments::parse(&head.uri, &form, &body).map_err(|error| Refusal::bad(error.to_string()))?;
+        let mut answer = self.answer.borrow_mut();
+        select(&service, &asked.key, asked.min, asked.max, &mut answer)
+            .map_err(|shortage| refused(&shortage))?;
+        let mut nodes = Vec::new();
+        service.write_nodes(answer.nodes(), &mut nodes);
+        nodes.push(b'\n');
+        self.shared.metrics.lookups.inc();
+        self.whole(&service, nodes)
+    }
+
+    async fn batch(&self, body: Incoming, name: &str) -> Result<Response<AnswerBody>, Refusal> {
+        let service = self.service(name)?;
+        let live = self.shared.live.load_full();
+        let mut reserved = self.shared.buffer.reserve();
+        let body = read_body(body, live.body, &mut reserved, live.max_buffer).await?;
+        let asked = batch_arguments::parse(&body, live.max_batch).map_err(|error| match error {
+            BatchError::Arguments(_) => Refusal::bad(error.to_string()),
+            BatchError::TooMany(_) => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        })?;
+        let count =
+            count(service.rings.len(), asked.min, asked.max).map_err(|shortage| refused(&shortage))?;
+        self.shared.metrics.batches.inc();
+        self.shared.metrics.batch_keys.inc_by(asked.keys.len() as u64);
+        // The keys are copies of what the body held, each with a little around it.
+        reserved.grow((asked.keys.len() * size_of::<Vec<u8>>()) as u64, live.max_buffer)?;
+        let body = BatchBody::answer(service.clone(), asked.keys, count, reserved, live.max_buffer)?;
+        Ok(of(&service, body))
+    }
+
+    fn whole(&self, service: &Service, text: Vec<u8>) -> Result<Response<AnswerBody>, Refusal> {
+        let held = if text.len() < SMALL {
+            text.into()
+        } else {
+            hold(text, self.shared.buffer.reserve(), self.shared.live.load().max_buffer)?
+        };
+        Ok(of(service, AnswerBody::Whole(Some(held))))
+    }
+}
+
+/// An answer that counts against the memory for bodies until the client has it.
+fn hold(text: Vec<u8>, mut reserved: Reserved, max_buffer: u64) -> Result<Bytes, BodyFault> {
+    reserved.grow(text.len() as u64, max_buffer)?;
+    Ok(reserved.hold(text))
+}
+
+fn of(service: &Service, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = json(body);
+    response.headers_mut().insert(GENERATION, service.generation_header.clone());
+    response
+}
+
+fn refused(shortage: &Shortage) -> Refusal {
+    Refusal::bad(shortage.to_string())
+}
+
+fn not_loaded() -> Refusal {
+    let sentence = "no good file of services was read yet: see /readyz for what is wrong with it";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, sentence).with(header::RETRY_AFTER, "1")
+}
