@@ -38,10 +38,10 @@ impl Answer {
 /// A request to be sent on a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    method: String,
-    target: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A request of this method for this target.
