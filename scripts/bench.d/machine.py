@@ -96,14 +96,14 @@ def rss_mib(pid):
 class PeakRss:
     """The highest memory of a process while the block runs."""
 
-    def __init__(self, pid):
-        self.pid = pid
+    def __init__(self, pid, every=0.1):
+        self.pid, self.every = pid, every
         self.peak = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self):
-        while not self._done.wait(0.1):
+        while not self._done.wait(self.every):
             self.peak = max(self.peak, rss_mib(self.pid))
 
     def __enter__(self):

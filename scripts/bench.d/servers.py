@@ -8,8 +8,6 @@ import socket
 import subprocess
 import time
 
-BODY = "x" * 600
-
 NGINX = """
 daemon off;
 worker_processes {workers};
@@ -31,24 +29,6 @@ http {{
     proxy_set_header Connection "";
     {body}
 }}
-"""
-
-HAPROXY = """
-global
-    nbthread {threads}
-    maxconn 8192
-defaults
-    mode http
-    http-reuse always
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-frontend in
-    bind 127.0.0.1:{port}
-    default_backend out
-backend out
-    balance roundrobin
-{servers}
 """
 
 
@@ -137,10 +117,9 @@ class Server:
 class Bench:
     """Everything that was started in this sitting, and is ended with it."""
 
-    def __init__(self, folder, spawn_proxy):
-        self.folder, self.binary = folder, spawn_proxy
+    def __init__(self, folder, binaries):
+        self.folder, self.binaries = folder, binaries
         self.started = []
-        self.backends = free_ports(3)
 
     def __enter__(self):
         return self
@@ -149,7 +128,11 @@ class Bench:
         for server in reversed(self.started):
             server.stop()
 
-    def _start(self, name, command, port, path="/"):
+    def start(self, name, command, port, path="/"):
+        """Starts it and waits until it answers. A program of ours is found by its name."""
+        ours = os.path.join(self.binaries, command[0])
+        if os.path.exists(ours):
+            command = [ours, *command[1:]]
         server = Server(name, command, port, self.folder)
         self.started.append(server)
         return server.wait_ready(path)
@@ -159,73 +142,18 @@ class Bench:
         server.stop()
         self.started.remove(server)
 
-    def _nginx(self, name, body, port, workers=1):
+    def file(self, name, text):
+        """Writes a file of this sitting, at once; its path."""
+        path = os.path.join(self.folder, name)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
+        return path
+
+    def nginx(self, name, body, port, workers=1):
+        """One nginx with this inside its `http`."""
         # A root nginx drops its rights, and then cannot write into the folder of this run.
         user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
-        config = os.path.join(self.folder, f"{name}.conf")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(NGINX.format(name=name, folder=self.folder, user=user, workers=workers, body=body))
-        return self._start(name, ["nginx", "-p", self.folder, "-c", config, "-e", "stderr"], port)
-
-    def start_backends(self):
-        """One nginx worker on three ports: 600 bytes for a read, a few for anything else."""
-        listens = " ".join(f"listen 127.0.0.1:{port} reuseport backlog=4096;" for port in self.backends)
-        body = f"""server {{ {listens}
-            location / {{
-                if ($request_method = POST) {{ return 200 "ok"; }}
-                return 200 "{BODY}";
-            }} }}"""
-        return self._nginx("backends", body, self.backends[0])
-
-    def start_haproxy(self, threads):
-        """Round robin over the three."""
-        (port,) = free_ports(1)
-        servers = "".join(f"    server n{port} 127.0.0.1:{port} check\n" for port in self.backends)
-        config = os.path.join(self.folder, f"haproxy-{threads}.cfg")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(HAPROXY.format(threads=threads, port=port, servers=servers))
-        return self._start(f"haproxy nbthread {threads}", ["haproxy", "-db", "-f", config], port)
-
-    def start_nginx_proxy(self, workers):
-        """Round robin over the three with kept connections."""
-        (port,) = free_ports(1)
-        servers = " ".join(f"server 127.0.0.1:{port};" for port in self.backends)
-        body = f"""upstream nodes {{ {servers} keepalive 64; }}
-            server {{ listen 127.0.0.1:{port} reuseport backlog=4096;
-                location / {{ proxy_pass http://nodes; }} }}"""
-        return self._nginx(f"nginx-proxy-{workers}", body, port, workers)
-
-    def start_nginx_mirror(self):
-        """To the first, and copies to the others whose answers nobody waits for."""
-        (port,) = free_ports(1)
-        first, second, third = self.backends
-        upstreams = "".join(
-            f"upstream node{number} {{ server 127.0.0.1:{to}; keepalive 256; }}"
-            for number, to in ((1, first), (2, second), (3, third))
-        )
-        body = f"""{upstreams}
-            server {{ listen 127.0.0.1:{port} reuseport backlog=4096;
-                location / {{ mirror /mirror2; mirror /mirror3; proxy_pass http://node1; }}
-                location = /mirror2 {{ internal; proxy_pass http://node2$request_uri; }}
-                location = /mirror3 {{ internal; proxy_pass http://node3$request_uri; }} }}"""
-        return self._nginx("nginx-mirror", body, port)
-
-    def start_spawn_proxy(self, name, *flags):
-        """With the three as nodes and a fresh log."""
-        port, api = free_ports(2)
-        data = os.path.join(self.folder, f"data-{name}-{time.monotonic_ns()}")
-        command = [self.binary, "--host", "127.0.0.1", "--port", str(port), "--api-port", str(api)]
-        command += ["--data-dir", data, "--log-format", "json", *flags]
-        for backend in self.backends:
-            command += ["--node", f"127.0.0.1:{backend}"]
-        server = self._start(name, command, port)
-        server.api = api
-        return server
-
-
-def pending(proxy):
-    """Updates that each node has not got yet, by node."""
-    status, body = ask(proxy.api, "GET", "/queues")
-    if status != 200:
-        raise SystemExit(f"bench: GET /queues says {status}: {body[:300]!r}")
-    return {queue["node"]: queue["pending"] for queue in json.loads(body)["data"]["results"]}
+        text = NGINX.format(name=name.replace(" ", "-"), folder=self.folder, user=user, workers=workers, body=body)
+        config = self.file(f"{name.replace(' ', '-')}.conf", text)
+        return self.start(name, ["nginx", "-p", self.folder, "-c", config, "-e", "stderr"], port)

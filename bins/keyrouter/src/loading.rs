@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use daemon::lifecycle::Lifecycle;
@@ -38,6 +39,7 @@ struct Metrics {
     ok: Gauge<i64, AtomicI64>,
     load: Gauge<i64, AtomicI64>,
     loaded_at: Gauge<f64, AtomicU64>,
+    last: Gauge<f64, AtomicU64>,
     reads: Family<Label, Counter>,
 }
 
@@ -52,6 +54,9 @@ impl Loading {
             registry.register("services_load", "Loads that changed something", metrics.load.clone());
             let help = "When the services in force were loaded, in seconds since 1970";
             registry.register("services_loaded_timestamp_seconds", help, metrics.loaded_at.clone());
+            let help =
+                "Time that the last read of the file took, in seconds, until it was in force or refused";
+            registry.register("services_read_seconds", help, metrics.last.clone());
             registry.register("services_reads", "Reads of the file of services", metrics.reads.clone());
         });
         Self {
@@ -83,31 +88,36 @@ impl Loading {
     /// # Errors
     /// What is wrong with the file; the services are those of before.
     pub fn reload(&mut self, options: Options) -> Result<(), String> {
+        let begun = Instant::now();
         let outcome = self.keeper.reload(&options, Timestamp::now());
-        if !matches!(outcome, Outcome::Failed(_)) {
-            self.options = options;
+        self.tell(&outcome, begun);
+        if let Outcome::Failed(problems) = outcome {
+            // Whoever asked for the reload logs it.
+            return Err(problems.to_string().replace('\n', "; "));
         }
-        self.tell(&outcome);
-        match outcome {
-            Outcome::Failed(problems) => Err(problems.to_string().replace('\n', "; ")),
-            _ => Ok(()),
-        }
+        self.keeper.log(&outcome);
+        self.options = options;
+        Ok(())
     }
 
     /// Reads the file for the first time. A bad one is no reason to end: a good one may be on its way.
     pub fn start(&mut self) {
+        let begun = Instant::now();
         let outcome = self.keeper.reload(&self.options, Timestamp::now());
-        self.tell(&outcome);
+        self.tell(&outcome, begun);
+        self.keeper.log(&outcome);
     }
 
     /// Takes in what the watcher has read.
     pub fn take(&mut self, read: Result<Content, Error>) {
+        let begun = Instant::now();
         let outcome = self.keeper.take(read, &self.options, Timestamp::now());
-        self.tell(&outcome);
+        self.tell(&outcome, begun);
+        self.keeper.log(&outcome);
     }
 
-    fn tell(&self, outcome: &Outcome) {
-        self.keeper.log(outcome);
+    fn tell(&self, outcome: &Outcome, begun: Instant) {
+        self.metrics.last.set(begun.elapsed().as_secs_f64());
         let label = match outcome {
             Outcome::Applied(_) => "applied",
             Outcome::Unchanged { .. } => "unchanged",
@@ -125,8 +135,7 @@ impl Loading {
             Some(problem) => self.file.set(false, format!("{path} is not in force: {problem}")),
         }
         if status.is_loaded() {
-            let (services, nodes, load) = (status.services, status.nodes, status.load);
-            self.services.set(true, format!("{services} services, {nodes} nodes (load {load})"));
+            self.services.set(true, status.to_string());
         } else {
             self.services.set(false, "no good file was read yet");
         }

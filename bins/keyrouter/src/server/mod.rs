@@ -14,7 +14,7 @@ mod route;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use common::ring::{Answer, Router as _};
 use daemon::admin::Admin;
@@ -50,13 +50,9 @@ pub struct Shared {
     pub admin: Admin,
 }
 
-/// The services in force, without an atomic operation as long as they are the same.
-type Cached = Cache<Arc<ArcSwapOption<Catalog>>, Option<Arc<Catalog>>>;
-
 /// What one thread answers with.
 pub struct Worker {
     shared: Arc<Shared>,
-    catalog: RefCell<Cached>,
     answer: RefCell<Answer>,
 }
 
@@ -76,8 +72,7 @@ impl Client {
 impl Worker {
     /// Answers from what all threads share.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let catalog = RefCell::new(Cache::new(shared.catalog.clone()));
-        Self { shared, catalog, answer: RefCell::default() }
+        Self { shared, answer: RefCell::default() }
     }
 
     /// Answers one request.
@@ -156,16 +151,16 @@ impl Worker {
                 self.whole(&service, service.nodes_json())
             }
             Route::Services | Route::Other => {
-                let mut catalog = self.catalog.borrow_mut();
-                let catalog = catalog.load().as_ref().ok_or_else(not_loaded)?;
+                let catalog = self.shared.catalog.load();
+                let catalog = catalog.as_ref().ok_or_else(not_loaded)?;
                 Ok(json(AnswerBody::Whole(Some(catalog.names_json().clone()))))
             }
         }
     }
 
     fn service(&self, name: &str) -> Result<Arc<Service>, Refusal> {
-        let mut catalog = self.catalog.borrow_mut();
-        let catalog = catalog.load().as_ref().ok_or_else(not_loaded)?;
+        let catalog = self.shared.catalog.load();
+        let catalog = catalog.as_ref().ok_or_else(not_loaded)?;
         let unknown = || {
             let shown: String = name.chars().take(200).collect();
             Refusal::new(StatusCode::NOT_FOUND, format!("unrecognized service: {shown}"))

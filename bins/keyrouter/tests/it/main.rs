@@ -7,6 +7,7 @@ mod arguments;
 mod bad_input;
 mod batch;
 mod commands;
+mod consul_template;
 mod golden;
 mod harness;
 mod load;

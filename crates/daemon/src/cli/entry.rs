@@ -128,8 +128,7 @@ fn act<C: Config>(
         }
         Action::Reference => return say(&reference_table(program)),
         Action::Service(request) => {
-            let config = call.flags.config.as_deref();
-            return say(&service::perform(program, &request, config)?);
+            return say(&service::perform(program, &request, &call.flags)?);
         }
         Action::Healthcheck => {
             let values = Loaded::best_effort(program, &call.flags, &environment);

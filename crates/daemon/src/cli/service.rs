@@ -5,7 +5,7 @@ use std::process::Command as Process;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::error::Failure;
-use crate::settings::Program;
+use crate::settings::{Flags, Kind, Program};
 use crate::systemd::{UnitOptions, unit_text};
 
 /// What was asked for.
@@ -77,19 +77,36 @@ pub(super) fn request(word: &str, matches: &ArgMatches) -> Result<Request, clap:
 }
 
 /// Does what was asked for; the text is for stdout.
-pub(super) fn perform(program: &Program, request: &Request, config: Option<&str>) -> Result<String, Failure> {
+pub(super) fn perform(program: &Program, request: &Request, flags: &Flags) -> Result<String, Failure> {
     let service = Service {
         name: program.name,
         unit: request.root.join("etc/systemd/system").join(format!("{}.service", program.name)),
         live: request.root == Path::new("/"),
     };
     match request.verb {
-        Verb::Install => service.install(program, request, config),
+        Verb::Install => service.install(program, request, flags),
         Verb::Remove => service.remove(),
         Verb::Start => service.drive("start", &["start"]),
         Verb::Stop => service.drive("stop", &["stop"]),
         Verb::Status => service.status(),
     }
+}
+
+/// The flags that were given, as words for the unit: it runs elsewhere, so paths are made absolute.
+fn words(
+    program: &Program,
+    flags: &Flags,
+    absolute: impl Fn(&str) -> Result<String, Failure>,
+) -> Result<Vec<String>, Failure> {
+    let mut words = Vec::new();
+    for setting in program.settings_for(program.unit.subcommand) {
+        let (Some(flag), Some(texts)) = (setting.flag, flags.texts.get(setting.key)) else { continue };
+        for text in texts {
+            let text = if matches!(setting.kind, Kind::Path) { absolute(text)? } else { text.clone() };
+            words.push(format!("--{flag}={text}"));
+        }
+    }
+    Ok(words)
 }
 
 struct Service {
@@ -100,7 +117,7 @@ struct Service {
 }
 
 impl Service {
-    fn install(&self, program: &Program, request: &Request, config: Option<&str>) -> Result<String, Failure> {
+    fn install(&self, program: &Program, request: &Request, flags: &Flags) -> Result<String, Failure> {
         let executable = std::env::current_exe().map_err(|error| {
             Failure::running(format!("the path of {} cannot be found: {error}", self.name))
         })?;
@@ -111,7 +128,8 @@ impl Service {
         };
         let options = UnitOptions {
             executable: executable.display().to_string(),
-            config: config.map(absolute).transpose()?,
+            config: flags.config.as_deref().map(absolute).transpose()?,
+            flags: words(program, flags, absolute)?,
             user: request.user.clone(),
             notify_reload: self.live && self.systemd_version().is_some_and(|version| version >= 253),
         };
@@ -214,8 +232,15 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Setting;
 
-    static PROGRAM: Program = Program::new("demo", "Shows it", "1.0.0");
+    static PROGRAM: Program = Program {
+        settings: &[
+            Setting::new("file", Kind::Path, "A file").flag("file"),
+            Setting::new("on", Kind::Switch, "A switch").flag("on"),
+        ],
+        ..Program::new("demo", "Shows it", "1.0.0")
+    };
 
     fn request(verb: Verb, root: &Path) -> Request {
         Request { verb, root: root.to_owned(), user: None }
@@ -226,16 +251,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         let unit = root.join("etc/systemd/system/demo.service");
-        let status = |root| perform(&PROGRAM, &request(Verb::Status, root), None).unwrap();
+        let status = |root| perform(&PROGRAM, &request(Verb::Status, root), &Flags::default()).unwrap();
         assert_eq!(status(root), "demo: not installed\n");
-        perform(&PROGRAM, &request(Verb::Install, root), Some("/etc/demo.toml")).unwrap();
+        let texts = [("file", vec!["/srv/a".to_owned()]), ("on", vec!["true".to_owned()])];
+        let flags = Flags { config: Some("/etc/demo.toml".to_owned()), texts: texts.into() };
+        perform(&PROGRAM, &request(Verb::Install, root), &flags).unwrap();
         let text = std::fs::read_to_string(&unit).unwrap();
-        assert!(text.contains("--config /etc/demo.toml"), "{text}");
+        assert!(text.contains(" --config /etc/demo.toml --file=/srv/a --on=true\n"), "{text}");
         assert_eq!(status(root), "demo: installed\n");
-        perform(&PROGRAM, &request(Verb::Remove, root), None).unwrap();
+        perform(&PROGRAM, &request(Verb::Remove, root), &Flags::default()).unwrap();
         assert!(!unit.exists());
-        let again = perform(&PROGRAM, &request(Verb::Remove, root), None).unwrap_err();
+        let again = perform(&PROGRAM, &request(Verb::Remove, root), &Flags::default()).unwrap_err();
         assert!(again.to_string().contains("not installed"));
-        assert_eq!(perform(&PROGRAM, &request(Verb::Start, root), None).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            perform(&PROGRAM, &request(Verb::Start, root), &Flags::default()).unwrap_err().exit_code(),
+            2
+        );
     }
 }

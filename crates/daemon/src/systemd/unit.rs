@@ -8,6 +8,8 @@ pub struct UnitOptions {
     pub executable: String,
     /// Path of the configuration file, where there is one.
     pub config: Option<String>,
+    /// More words for the command line, as `--flag=value`.
+    pub flags: Vec<String>,
     /// An existing user to run as, instead of one made for the service.
     pub user: Option<String>,
     /// Whether systemd is at least version 253, so that `systemctl reload` can wait for the end of
@@ -53,7 +55,12 @@ pub fn unit_text(program: &Program, options: &UnitOptions) -> String {
     if let Some(config) = &options.config {
         command.push_str(&format!(" --config {}", quoted(config)));
     }
-    if let Some(flag) = program.unit.state_flag {
+    for flag in &options.flags {
+        command.push_str(&format!(" {}", quoted(flag)));
+    }
+    // The state directory of the unit, unless the person chose another.
+    let chosen = |flag: &str| options.flags.iter().any(|given| given.starts_with(&format!("--{flag}=")));
+    if let Some(flag) = program.unit.state_flag.filter(|flag| !chosen(flag)) {
         command.push_str(&format!(" --{flag} %S/{name}"));
     }
     let user = match &options.user {
@@ -127,12 +134,13 @@ mod tests {
         let options = UnitOptions {
             executable: "/opt/my programs/demo".into(),
             config: Some("/etc/demo/demo.toml".into()),
+            flags: vec!["--name=a b".into(), "--port=80".into()],
             user: None,
             notify_reload: true,
         };
         let text = unit_text(&PROGRAM, &options);
         for line in [
-            "ExecStart=\"/opt/my programs/demo\" serve --config /etc/demo/demo.toml --data-dir %S/demo",
+            "ExecStart=\"/opt/my programs/demo\" serve --config /etc/demo/demo.toml \"--name=a b\" --port=80 --data-dir %S/demo",
             "Type=notify-reload",
             "DynamicUser=yes",
             "Description=Shows 100%% of it",
@@ -141,8 +149,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
-        let named =
-            unit_text(&PROGRAM, &UnitOptions { user: Some("www".into()), notify_reload: false, ..options });
+        let flags = vec!["--data-dir=/srv/demo".to_owned()];
+        let named = unit_text(
+            &PROGRAM,
+            &UnitOptions { user: Some("www".into()), notify_reload: false, flags, ..options },
+        );
+        assert!(named.contains(" --data-dir=/srv/demo\n"), "{named}");
         assert!(named.contains("\nType=notify\nExecReload=/bin/kill -HUP $MAINPID\n"), "{named}");
         assert!(named.contains("\nUser=www\n") && !named.contains("DynamicUser"));
     }
