@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use crate::config::Config;
 use crate::loading::Loading;
 use crate::metrics::Metrics;
-use crate::server::{Client, Shared, Worker};
+use crate::server::{Client, Live, Shared, Worker};
 use crate::services::watch::{EVERY, watch};
 use crate::{diff, lookup};
 
@@ -41,11 +41,12 @@ fn serve(start: &Start<Config>) -> anyhow::Result<()> {
     let _inside = control.enter();
     let listeners = bind_per_core(&config.address, config.workers)?;
     let tls = config.tls.as_ref().map(TlsFiles::load).transpose()?.map(Tls::new);
+    let live = Live::read(config).map_err(Failure::configuration)?;
     let lifecycle = Lifecycle::new(start)?;
     let loading = Loading::new(config, &lifecycle);
     let shared = Arc::new(Shared {
         catalog: loading.catalog(),
-        live: ArcSwap::from_pointee(config.live.clone()),
+        live: ArcSwap::from_pointee(live),
         buffer: Buffer::default(),
         metrics: Metrics::default(),
         admin: lifecycle.admin.clone(),
@@ -61,7 +62,7 @@ fn serve(start: &Start<Config>) -> anyhow::Result<()> {
         if config.watch {
             tokio::spawn(follow(loading.clone()));
         }
-        lifecycle.run(move |new: Config, _: &Values| apply(new, &shared, tls.as_ref(), &loading)).await;
+        lifecycle.run(move |new: Config, _: &Values| apply(&new, &shared, tls.as_ref(), &loading)).await;
     });
     for thread in threads {
         thread.join().map_err(|_| Failure::running("a thread that answers broke"))??;
@@ -89,14 +90,21 @@ async fn follow(loading: Arc<Mutex<Loading>>) {
     .await;
 }
 
-/// The certificates first, then the services: what cannot be read leaves everything as it was.
-fn apply(new: Config, shared: &Shared, tls: Option<&Tls>, loading: &Mutex<Loading>) -> Result<(), String> {
+/// What can fail comes first, so that a refusal leaves everything as it was. The file of services speaks
+/// for itself: a bad one does not keep a new token or certificate from counting.
+fn apply(new: &Config, shared: &Shared, tls: Option<&Tls>, loading: &Mutex<Loading>) -> Result<(), String> {
+    if tls.is_some() != new.tls.is_some() {
+        return Err(
+            "tls.cert and tls.key were added or taken away: TLS begins and ends with a restart".into()
+        );
+    }
     let files = new.tls.as_ref().map(TlsFiles::load).transpose().map_err(|error| error.to_string())?;
-    lock(loading).reload(new.reading)?;
+    let live = Live::read(new)?;
     if let (Some(tls), Some(files)) = (tls, files) {
         tls.replace(files);
     }
-    shared.live.store(Arc::new(new.live));
+    shared.live.store(Arc::new(live));
+    lock(loading).reload(new.reading);
     Ok(())
 }
 
@@ -112,6 +120,7 @@ fn listen(
     limits.max_head_bytes = config.max_header;
     limits.idle_timeout = config.keep_alive;
     limits.header_timeout = config.header_timeout;
+    limits.send_timeout = config.send_timeout;
     if let Some(first) = listeners.first() {
         log_listening("api", first.addr());
     }
@@ -138,13 +147,14 @@ fn listen(
 
 fn look_up(start: &Start<Config>) -> anyhow::Result<()> {
     let values = start.loaded.values();
+    let min: i64 = values.integer("min");
     let argument = |name| start.arguments.get(name).unwrap_or_default();
     lookup::run(
         &start.config.services,
         &start.config.reading,
         argument("service"),
         argument("key").as_bytes(),
-        (values.integer("min"), values.integer("max")),
+        (min, values.opt_integer("max").unwrap_or(min.max(1))),
         &mut std::io::stdout().lock(),
     )
 }

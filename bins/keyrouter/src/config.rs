@@ -1,4 +1,5 @@
-//! The configuration, typed. What may change while running is in [`LiveConfig`]; the rest needs a restart.
+//! The configuration, typed. Nothing is read here but what the user said: `--check-config` and the start
+//! look into the files.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,21 +30,21 @@ pub struct Config {
     pub keep_alive: Duration,
     /// How long a request's head may take.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub send_timeout: Duration,
     /// Certificate, key and authority of clients.
     pub tls: Option<TlsFiles>,
+    /// The file with the token that lookups have to carry.
+    pub token_file: Option<PathBuf>,
     /// How the file of services is read.
     pub reading: services::Options,
-    /// What a reload changes of how requests are answered.
-    pub live: LiveConfig,
+    /// What bounds a request.
+    pub bounds: Bounds,
 }
 
-/// What a reload changes of how requests are answered.
-#[derive(Debug, Clone)]
-pub struct LiveConfig {
-    /// The bearer token that lookups have to carry.
-    pub token: Option<Token>,
-    /// Whether clients have to show a certificate, except for the admin routes.
-    pub certificate_required: bool,
+/// What bounds a request. A reload changes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
     /// Keys of a batch.
     pub max_batch: usize,
     /// What the body of a request may be like.
@@ -52,15 +53,20 @@ pub struct LiveConfig {
     pub max_buffer: u64,
 }
 
+impl Config {
+    /// The token in its file.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn read_token(&self) -> Result<Option<Token>, String> {
+        self.token_file.as_deref().map(Token::read).transpose()
+    }
+}
+
 impl DaemonConfig for Config {
     fn from_values(values: &Values, problems: &mut Problems) -> Option<Self> {
         let tls = tls(values, problems);
-        let token = match values.opt_path("api.token-file") {
-            None => None,
-            Some(path) => {
-                Token::read(&path).map_err(|error| problems.report(values, "api.token-file", error)).ok()
-            }
-        };
+        let bounds = bounds(values, problems);
         Some(Self {
             address: values.opt_address("address")?,
             services: values.opt_path("services")?,
@@ -70,29 +76,54 @@ impl DaemonConfig for Config {
             max_header: usize::try_from(values.opt_size("max-header")?).ok()?,
             keep_alive: values.opt_duration("keep-alive")?,
             header_timeout: values.opt_duration("header-timeout")?,
-            reading: services::Options {
-                algorithm: values.opt_choice("algorithm")?.parse::<Algorithm>().ok()?,
-                hold_empty: values.switch("hold-empty"),
-                max_size: values.opt_size("max-services-size")?,
-            },
-            live: LiveConfig {
-                token,
-                certificate_required: values.is_set("tls.client-ca"),
-                max_batch: values.opt_integer("max-batch")?,
-                body: BodyLimits {
-                    max_bytes: values.opt_size("max-body")?,
-                    patience: values.opt_duration("body-timeout")?,
-                },
-                max_buffer: values.opt_size("max-buffer")?,
-            },
+            send_timeout: values.opt_duration("send-timeout")?,
+            reading: reading(values)?,
+            bounds: bounds?,
+            token_file: values.opt_path("api.token-file"),
             tls,
         })
     }
 
-    fn check(&self, problems: &mut Problems) {
-        let services::Options { algorithm, max_size, .. } = self.reading;
-        let _ = services::load(&self.services, algorithm, max_size, problems);
+    fn check(values: &Values, problems: &mut Problems) {
+        if let Some((path, options)) = values.opt_path("services").zip(reading(values)) {
+            let _ = services::load(&path, options.algorithm, options.max_size, problems);
+        }
+        if let Some(Err(error)) = values.opt_path("api.token-file").map(|path| Token::read(&path)) {
+            problems.report(values, "api.token-file", error);
+        }
+        // What is missing of the three is told elsewhere.
+        if let Some(Err(error)) = tls(values, &mut Problems::default()).map(|files| files.load()) {
+            problems.report(values, "tls.cert", error.to_string());
+        }
     }
+}
+
+fn reading(values: &Values) -> Option<services::Options> {
+    Some(services::Options {
+        algorithm: values.opt_choice("algorithm")?.parse::<Algorithm>().ok()?,
+        hold_empty: values.switch("hold-empty"),
+        max_size: values.opt_size("max-services-size")?,
+    })
+}
+
+fn bounds(values: &Values, problems: &mut Problems) -> Option<Bounds> {
+    let bounds = Bounds {
+        max_batch: values.opt_integer("max-batch")?,
+        body: BodyLimits {
+            max_bytes: values.opt_size("max-body")?,
+            patience: values.opt_duration("body-timeout")?,
+        },
+        max_buffer: values.opt_size("max-buffer")?,
+    };
+    if bounds.max_buffer < bounds.body.max_bytes {
+        problems.report(
+            values,
+            "max-buffer",
+            "is less than max-body: not even one such body would have room",
+        );
+        return None;
+    }
+    Some(bounds)
 }
 
 fn processors() -> usize {
@@ -102,13 +133,7 @@ fn processors() -> usize {
 fn tls(values: &Values, problems: &mut Problems) -> Option<TlsFiles> {
     let client_auth = values.opt_path("tls.client-ca").map_or(ClientAuth::None, ClientAuth::Asked);
     match (values.opt_path("tls.cert"), values.opt_path("tls.key")) {
-        (Some(certificate), Some(key)) => {
-            let files = TlsFiles { certificate, key, client_auth };
-            if let Err(error) = files.load() {
-                problems.report(values, "tls.cert", error.to_string());
-            }
-            Some(files)
-        }
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, client_auth }),
         (Some(_), None) => {
             problems.report(values, "tls.cert", "a certificate needs its key: give tls.key (--tls-key) too");
             None

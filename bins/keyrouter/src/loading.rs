@@ -15,8 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::config::Config;
-use crate::services::file::Content;
-use crate::services::{Catalog, Error, Keeper, Options, Outcome};
+use crate::services::watch::Change;
+use crate::services::{Catalog, Keeper, Options, Outcome};
 
 /// The file of services, and who is told of it.
 pub struct Loading {
@@ -83,24 +83,13 @@ impl Loading {
         self.options.max_size
     }
 
-    /// Reads the file with new options, which count from then on if it is good.
-    ///
-    /// # Errors
-    /// What is wrong with the file; the services are those of before.
-    pub fn reload(&mut self, options: Options) -> Result<(), String> {
-        let begun = Instant::now();
-        let outcome = self.keeper.reload(&options, Timestamp::now());
-        self.tell(&outcome, begun);
-        if let Outcome::Failed(problems) = outcome {
-            // Whoever asked for the reload logs it.
-            return Err(problems.to_string().replace('\n', "; "));
-        }
-        self.keeper.log(&outcome);
+    /// Reads the file with these options, which count from then on.
+    pub fn reload(&mut self, options: Options) {
         self.options = options;
-        Ok(())
+        self.start();
     }
 
-    /// Reads the file for the first time. A bad one is no reason to end: a good one may be on its way.
+    /// Reads the file. A bad one is no reason to end: a good one may be on its way.
     pub fn start(&mut self) {
         let begun = Instant::now();
         let outcome = self.keeper.reload(&self.options, Timestamp::now());
@@ -108,10 +97,10 @@ impl Loading {
         self.keeper.log(&outcome);
     }
 
-    /// Takes in what the watcher has read.
-    pub fn take(&mut self, read: Result<Content, Error>) {
+    /// Takes in what the watcher has read, unless it does not count.
+    pub fn take(&mut self, change: Change) {
         let begun = Instant::now();
-        let outcome = self.keeper.take(read, &self.options, Timestamp::now());
+        let Some(outcome) = self.keeper.take(change, &self.options, Timestamp::now()) else { return };
         self.tell(&outcome, begun);
         self.keeper.log(&outcome);
     }

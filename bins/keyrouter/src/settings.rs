@@ -78,14 +78,18 @@ static SETTINGS: &[Setting] = &[
         .flag("max-body")
         .group(LIMITS)
         .default("1MiB"),
-    Setting::new("max-buffer", Kind::SIZE, "Memory for the bodies of all requests; beyond it 503")
-        .flag("max-buffer")
-        .group(LIMITS)
-        .default("64MiB"),
+    Setting::new(
+        "max-buffer",
+        Kind::SIZE,
+        "Memory for the bodies and large answers of all requests; beyond it 503",
+    )
+    .flag("max-buffer")
+    .group(LIMITS)
+    .default("64MiB"),
     Setting::new("max-services-size", Kind::Size { min: 1, max: 1 << 30 }, "Largest file of services")
         .flag("max-services-size")
         .group(LIMITS)
-        .default("16MiB"),
+        .default("4MiB"),
     Setting::new(
         "max-header",
         Kind::Size { min: 8192, max: 16 << 20 },
@@ -112,6 +116,11 @@ static SETTINGS: &[Setting] = &[
     .flag("body-timeout")
     .group(LIMITS)
     .default("10s"),
+    Setting::new("send-timeout", Kind::WAIT, "How long a client may take nothing of what is sent to it")
+        .flag("send-timeout")
+        .group(LIMITS)
+        .default("60s")
+        .at_start(),
     Setting::new("keep-alive", Kind::WAIT, "How long a connection may be idle between requests")
         .flag("keep-alive")
         .group(LIMITS)
@@ -131,7 +140,10 @@ const LOOKUP: Subcommand = Subcommand {
     about: "Print the nodes of a key, one a line, without a daemon",
     settings: &[
         Setting::new("min", COUNT, "How many nodes there have to be").flag("min").default("1").flag_only(),
-        Setting::new("max", COUNT, "How many nodes to print").flag("max").default("1").flag_only(),
+        Setting::new("max", COUNT, "How many nodes to print")
+            .flag("max")
+            .default_note("the greater of min and 1")
+            .flag_only(),
     ],
     arguments: &[Argument::required("service", "The service's name"), Argument::required("key", "The key")],
 };

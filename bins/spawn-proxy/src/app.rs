@@ -189,6 +189,7 @@ fn limits(config: &ListenerConfig, files: Option<usize>) -> Limits {
     }
     let mut limits = Limits::new(config.max_connections.min(possible));
     limits.header_timeout = config.header_timeout;
+    limits.send_timeout = config.send_timeout;
     limits.idle_timeout = config.keep_alive;
     limits.max_head_bytes = config.max_header;
     limits

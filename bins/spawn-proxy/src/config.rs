@@ -67,6 +67,8 @@ pub struct ListenerConfig {
     pub keep_alive: Duration,
     /// How long a request's head may take.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub send_timeout: Duration,
 }
 
 /// What a reload changes.

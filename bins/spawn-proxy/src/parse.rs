@@ -50,6 +50,7 @@ impl DaemonConfig for Config {
                 max_header: usize::try_from(values.opt_size("max-header")?).ok()?,
                 keep_alive: values.opt_duration("keep-alive")?,
                 header_timeout: values.opt_duration("header-timeout")?,
+                send_timeout: values.opt_duration("send-timeout")?,
             },
             workers: values.opt_integer("workers").unwrap_or_else(processors),
             insecure_api: values.switch("api.insecure"),

@@ -254,6 +254,11 @@ static SETTINGS: &[Setting] = &[
     .flag("body-timeout")
     .group(LIMITS)
     .default("30s"),
+    Setting::new("send-timeout", Kind::WAIT, "How long a client may take nothing of what is sent to it")
+        .flag("send-timeout")
+        .group(LIMITS)
+        .default("60s")
+        .at_start(),
     Setting::new("keep-alive", Kind::WAIT, "How long a connection may be idle between requests")
         .flag("keep-alive")
         .group(LIMITS)

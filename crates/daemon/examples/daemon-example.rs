@@ -51,6 +51,7 @@ static SETTINGS: &[Setting] = &[
         .at_start()
         .group("Listeners"),
     Setting::new("greeting", Kind::Text, "What to say").flag("greeting").default("hello"),
+    Setting::new("reload-pause", Kind::WAIT, "Time that a reload takes").flag("reload-pause").default("1ms"),
     Setting::new("health-check.seconds", Kind::WAIT, "Time between checks")
         .flag("check-sec")
         .bare(BareUnit::Seconds)
@@ -70,6 +71,7 @@ struct Settings {
     listen: Address,
     api: Address,
     greeting: String,
+    reload_pause: Duration,
     tls: Option<TlsFiles>,
 }
 
@@ -94,6 +96,7 @@ impl Config for Settings {
             listen: values.address("listen"),
             api: values.address("api"),
             greeting: values.text("greeting"),
+            reload_pause: values.duration("reload-pause"),
             tls: tls.map(|(certificate, key)| TlsFiles { certificate, key, client_auth: ClientAuth::None }),
         })
     }
@@ -127,6 +130,7 @@ fn run(start: Start<Settings>) -> anyhow::Result<()> {
             })
         }));
         life.run(move |new: Settings, _| {
+            std::thread::sleep(new.reload_pause);
             let files =
                 new.tls.as_ref().map(TlsFiles::load).transpose().map_err(|error| error.to_string())?;
             if let (Some(tls), Some(config)) = (&tls, files) {

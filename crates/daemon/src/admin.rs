@@ -39,9 +39,7 @@ impl Admin {
             }
             "/metrics" => match self.metrics.encode() {
                 Ok(text) => (StatusCode::OK, OPENMETRICS, text),
-                Err(_) => {
-                    (StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be shown\n".to_owned())
-                }
+                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, JSON, error("the metrics cannot be shown")),
             },
             "/version" => {
                 (StatusCode::OK, JSON, json!({ "name": self.name, "version": self.version }).to_string())
@@ -49,13 +47,17 @@ impl Admin {
             _ => return None,
         };
         if method != Method::GET && method != Method::HEAD {
-            let mut response =
-                answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into(), false);
+            let body = error(&format!("{path} answers only GET and HEAD"));
+            let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, JSON, body.into(), false);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return Some(response);
         }
         Some(answer(status, content_type, body.into(), method == Method::HEAD))
     }
+}
+
+fn error(sentence: &str) -> String {
+    format!("{}\n", json!({ "error": sentence }))
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes, head: bool) -> Response<Bytes> {
@@ -113,5 +115,7 @@ mod tests {
             (post.status(), &post.headers()[ALLOW]),
             (StatusCode::METHOD_NOT_ALLOWED, &HeaderValue::from_static("GET, HEAD"))
         );
+        assert_eq!(post.headers()[CONTENT_TYPE], JSON);
+        assert_eq!(post.body(), "{\"error\":\"/livez answers only GET and HEAD\"}\n");
     }
 }

@@ -12,6 +12,9 @@ use crate::settings::{Config, Loaded, Values, changed_at_start};
 use crate::signals::{Request, Signals};
 use crate::systemd::Notifier;
 
+/// How long a reload may take before the service manager sees that the daemon is stuck in it.
+const LONGEST_RELOAD: Duration = Duration::from_secs(300);
+
 /// Everything that lives as long as the daemon. Made once, before listeners open.
 #[derive(Debug)]
 pub struct Lifecycle {
@@ -69,7 +72,9 @@ impl Lifecycle {
 
     /// Says that the start is over, to `/readyz` and to the service manager, then serves signals
     /// until the daemon has drained. `apply` puts a reloaded configuration in force, or refuses it
-    /// with a sentence, in which case it must have changed nothing.
+    /// with a sentence, in which case it must have changed nothing. It may block: signals are still
+    /// noted (any number of SIGHUPs meanwhile are one more reload, SIGTERM goes before that), and the
+    /// service manager is told for 5 minutes that the daemon lives.
     ///
     /// Runs in any tokio runtime with time enabled.
     pub async fn run<C: Config>(mut self, mut apply: impl FnMut(C, &Values) -> Result<(), String>) {
@@ -81,13 +86,14 @@ impl Lifecycle {
         }
         loop {
             tokio::select! {
+                biased;
+                // Something inside the daemon may ask for the end as well.
+                () = self.drain.draining() => break,
                 request = self.signals.next() => match request {
                     Request::Reload => self.reload(&mut apply),
                     Request::Drain => break,
                 },
                 () = pause(watchdog) => self.notifier.watchdog(),
-                // Something inside the daemon may ask for the end as well.
-                () = self.drain.draining() => break,
             }
         }
         let finish = self.finish();
@@ -103,23 +109,8 @@ impl Lifecycle {
 
     fn reload<C: Config>(&mut self, apply: &mut impl FnMut(C, &Values) -> Result<(), String>) {
         self.notifier.reloading();
-        let problem = match self.loaded.reload::<C>() {
-            Err(problems) => Some(problems.to_string().replace('\n', "; ")),
-            Ok((loaded, config)) => match apply(config, loaded.values()) {
-                Err(problem) => Some(problem),
-                Ok(()) => {
-                    for key in changed_at_start(self.loaded.values(), loaded.values()) {
-                        tracing::warn!("'{key}' was changed: that takes effect at the next start");
-                    }
-                    self.log.apply(loaded.values());
-                    for warning in loaded.warnings() {
-                        tracing::warn!("{warning}");
-                    }
-                    self.loaded = loaded;
-                    None
-                }
-            },
-        };
+        let notifier = self.notifier.clone();
+        let problem = notifier.alive_during(LONGEST_RELOAD, || self.try_reload(apply)).err();
         match problem {
             None => {
                 self.reloads.succeeded();
@@ -131,6 +122,24 @@ impl Lifecycle {
             }
         }
         self.notifier.ready();
+    }
+
+    fn try_reload<C: Config>(
+        &mut self,
+        apply: &mut impl FnMut(C, &Values) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (loaded, config) =
+            self.loaded.reload::<C>().map_err(|problems| problems.to_string().replace('\n', "; "))?;
+        apply(config, loaded.values())?;
+        for key in changed_at_start(self.loaded.values(), loaded.values()) {
+            tracing::warn!("'{key}' was changed: that takes effect at the next start");
+        }
+        self.log.apply(loaded.values());
+        for warning in loaded.warnings() {
+            tracing::warn!("{warning}");
+        }
+        self.loaded = loaded;
+        Ok(())
     }
 
     /// Fails readiness, waits the delay, drains, waits for what is in flight, then drops the rest.

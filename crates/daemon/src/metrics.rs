@@ -67,9 +67,9 @@ impl ReloadState {
         metrics.register(|registry| {
             let last_ok = state.last_ok.clone();
             registry.register("config_last_reload_ok", "Whether the last reload was applied", last_ok);
-            registry.register("config_reloads", "Reloads that were asked for", state.reloads.clone());
+            registry.register("config_reloads", "Reloads", state.reloads.clone());
             let failures = state.failures.clone();
-            registry.register("config_reload_failures", "Reloads that changed nothing", failures);
+            registry.register("config_reload_failures", "Reloads that failed and changed nothing", failures);
         });
         state
     }

@@ -1,11 +1,11 @@
-//! Signals become messages: SIGHUP asks for a reload, SIGTERM and SIGINT for the end.
+//! Signals become requests: SIGHUP asks for a reload, SIGTERM and SIGINT for the end.
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Caught;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::error::exit;
 
@@ -21,7 +21,7 @@ pub enum Request {
 /// The requests that signals make.
 #[derive(Debug)]
 pub struct Signals {
-    requests: mpsc::UnboundedReceiver<Request>,
+    wanted: Arc<Wanted>,
     handle: signal_hook::iterator::Handle,
 }
 
@@ -31,31 +31,69 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let mut caught = Caught::new([SIGHUP, SIGINT, SIGTERM])?;
         let handle = caught.handle();
-        let (sender, requests) = mpsc::unbounded_channel();
-        let draining = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::new(Wanted::default());
+        let noted = wanted.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in caught.forever() {
                 if signal == SIGHUP {
-                    reload(&sender, &draining);
-                } else if draining.swap(true, Ordering::AcqRel) {
+                    noted.reload();
+                } else if noted.drain() {
                     tracing::warn!("second signal: ending at once");
                     crate::log::flush();
                     std::process::exit(exit::FAILED.into());
-                } else {
-                    // Nobody listens any more when the daemon is past its end.
-                    let _ = sender.send(Request::Drain);
                 }
             }
         })?;
-        Ok(Self { requests, handle })
+        Ok(Self { wanted, handle })
     }
 
-    /// The next request. Never resolves when there can be none.
+    /// The next request: the end first, which is given once; several reloads that were asked for since
+    /// the last one are one.
     pub async fn next(&mut self) -> Request {
-        match self.requests.recv().await {
-            Some(request) => request,
-            None => std::future::pending().await,
+        loop {
+            if let Some(request) = self.wanted.take() {
+                return request;
+            }
+            self.wanted.changed.notified().await;
         }
+    }
+}
+
+/// What has been asked for and not been given out.
+#[derive(Debug, Default)]
+struct Wanted {
+    reload: AtomicBool,
+    drain: AtomicBool,
+    /// The end was asked for, whether that was given out or not.
+    draining: AtomicBool,
+    changed: Notify,
+}
+
+impl Wanted {
+    fn reload(&self) {
+        if self.draining.load(Ordering::Acquire) {
+            tracing::info!("SIGHUP ignored: the daemon is draining");
+        } else {
+            self.reload.store(true, Ordering::Release);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether it was asked for before.
+    fn drain(&self) -> bool {
+        let before = self.draining.swap(true, Ordering::AcqRel);
+        if !before {
+            self.drain.store(true, Ordering::Release);
+            self.changed.notify_one();
+        }
+        before
+    }
+
+    fn take(&self) -> Option<Request> {
+        if self.drain.swap(false, Ordering::AcqRel) {
+            return Some(Request::Drain);
+        }
+        self.reload.swap(false, Ordering::AcqRel).then_some(Request::Reload)
     }
 }
 
@@ -65,18 +103,26 @@ impl Drop for Signals {
     }
 }
 
-fn reload(sender: &mpsc::UnboundedSender<Request>, draining: &AtomicBool) {
-    if draining.load(Ordering::Acquire) {
-        tracing::info!("SIGHUP ignored: the daemon is draining");
-    } else {
-        let _ = sender.send(Request::Reload);
-    }
-}
-
 /// A closed pipe is an error of one write, not the end of the daemon. Rust's runtime starts with
 /// this; a parent or a library may have changed it.
 pub(crate) fn ignore_sigpipe() {
     // Registering any action takes the place of the default, which would end the process.
     let nothing = Arc::new(AtomicBool::new(false));
     drop(signal_hook::flag::register(signal_hook::consts::SIGPIPE, nothing));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_reloads_are_one_and_the_end_comes_first() {
+        let wanted = Wanted::default();
+        (0..200).for_each(|_| wanted.reload());
+        assert_eq!((wanted.take(), wanted.take()), (Some(Request::Reload), None));
+        wanted.reload();
+        assert!(!wanted.drain());
+        assert_eq!(wanted.take(), Some(Request::Drain));
+        assert!(wanted.drain(), "the second signal");
+    }
 }

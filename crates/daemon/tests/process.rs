@@ -305,17 +305,19 @@ fn a_second_signal_ends_at_once() {
     daemon.logged("second signal: ending at once");
 }
 
+fn received(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let length = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
 #[test]
 fn systemd_is_told_of_every_turn() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let next = || {
-        let mut buffer = [0; 256];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    };
+    let next = || received(&socket);
     let watchdog = Path::new("20000");
     let mut daemon = Daemon::start(&[], &[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", watchdog)]);
     assert_eq!(next(), "READY=1");
@@ -328,6 +330,35 @@ fn systemd_is_told_of_every_turn() {
     daemon.signal(Signal::TERM);
     assert_eq!(other(), "STOPPING=1");
     assert_eq!(daemon.ended(), 0);
+}
+
+#[test]
+fn the_end_comes_before_reloads_that_wait_and_the_watchdog_is_fed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || received(&socket);
+    let environment = [("NOTIFY_SOCKET", path.as_path()), ("WATCHDOG_USEC", Path::new("200000"))];
+    let mut daemon = Daemon::start(&["--reload-pause", "1s"], &environment);
+    let reloading = || while !next().starts_with("RELOADING=1") {};
+    let signal_often = || {
+        for _ in 0..50 {
+            daemon.signal(Signal::HUP);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    daemon.ready();
+    daemon.signal(Signal::HUP);
+    reloading();
+    signal_often();
+    let fed = std::iter::repeat_with(next).take_while(|state| state != "READY=1").count();
+    assert!(fed >= 3, "{fed}");
+    reloading();
+    signal_often();
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.ended(), 0);
+    assert_eq!(daemon.log().matches("\"reloaded\"").count(), 2, "100 signals were two reloads");
 }
 
 #[test]

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::TempDir;
 use crate::http::{Answer, Ask};
@@ -70,6 +72,47 @@ impl Pki {
         ask: Ask,
         with_certificate: bool,
     ) -> io::Result<(Answer, CertificateDer<'static>)> {
+        let stream = TcpStream::connect(addr).await?;
+        let stream = self.connect(stream, None, with_certificate).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        let shown = shown.ok_or_else(|| io::Error::other("the server showed no certificate"))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(ask.into_request(false)).await.map_err(io::Error::other)?;
+        let answer = read_whole(response).await;
+        connection.abort();
+        Ok((answer?, shown))
+    }
+
+    /// Sends a request by HTTP/2 through TLS, on a connection of its own.
+    ///
+    /// # Errors
+    /// What the handshake or the exchange failed of.
+    pub async fn ask_http2(&self, addr: SocketAddr, ask: Ask) -> io::Result<Answer> {
+        let stream = self.connect(TcpStream::connect(addr).await?, Some("h2"), false).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .map_err(io::Error::other)?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(ask.into_request(true)).await.map_err(io::Error::other)?;
+        let answer = read_whole(response).await;
+        connection.abort();
+        answer
+    }
+
+    /// TLS on a connection, with a protocol that is to be chosen by ALPN, and with the client's certificate
+    /// or without one.
+    ///
+    /// # Errors
+    /// What the handshake failed of.
+    pub async fn connect(
+        &self,
+        stream: TcpStream,
+        protocol: Option<&str>,
+        with_certificate: bool,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).map_err(io::Error::other)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -77,28 +120,24 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .with_root_certificates(roots);
-        let config = if with_certificate {
+        let mut config = if with_certificate {
             let (certificate, key) = (self.client.0.clone(), self.client.1.clone_key());
             config.with_client_auth_cert(vec![certificate], key).map_err(io::Error::other)?
         } else {
             config.with_no_client_auth()
         };
+        config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a good name");
-        let stream = TcpStream::connect(addr).await?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        let shown = shown.ok_or_else(|| io::Error::other("the server showed no certificate"))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let connection = tokio::spawn(connection);
-        let response = sender.send_request(ask.into_request()).await.map_err(io::Error::other)?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
-        connection.abort();
-        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        Ok((Answer { status: head.status.as_u16(), headers, body }, shown))
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
+}
+
+async fn read_whole(response: http::Response<Incoming>) -> io::Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    Ok(Answer { status: head.status.as_u16(), headers, body })
 }
 
 fn signed(issuer: &Issuer<'_, KeyPair>, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
@@ -109,9 +148,12 @@ fn signed(issuer: &Issuer<'_, KeyPair>, names: &[&str]) -> (rcgen::Certificate, 
 }
 
 impl Ask {
-    fn into_request(self) -> http::Request<Full<Bytes>> {
-        let mut request = http::Request::builder().method(self.method.as_str()).uri(self.target);
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    /// With HTTP/2 the URI says who is asked, which `Host` says else.
+    fn into_request(self, http2: bool) -> http::Request<Full<Bytes>> {
+        let origin = if http2 { "https://localhost" } else { "" };
+        let uri = format!("{origin}{}", self.target);
+        let mut request = http::Request::builder().method(self.method.as_str()).uri(uri);
+        if !http2 && !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             request = request.header("Host", "localhost");
         }
         for (name, value) in self.headers {

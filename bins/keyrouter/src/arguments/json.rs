@@ -25,7 +25,12 @@ struct Asked {
 impl Fields for Asked {
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         match name {
-            "key" => self.key = map.next_value_seed(Text("key"))?.unwrap_or_default(),
+            "key" => {
+                self.key = match map.next_value_seed(Text("key"))? {
+                    Some(key) => key,
+                    None => std::mem::take(&mut self.key),
+                }
+            }
             "min" => self.min = map.next_value_seed(Integer("min"))?.unwrap_or(self.min),
             "max" => self.max = map.next_value_seed(Integer("max"))?.unwrap_or(self.max),
             _ => return Ok(false),
@@ -170,6 +175,14 @@ impl Visitor<'_> for Integer {
         i64::try_from(number).map(Some).map_err(wrong)
     }
 
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        // The only whole number that the decoder has no other form for.
+        if number == 0.0 && number.is_sign_negative() {
+            return Ok(Some(0));
+        }
+        Err(E::invalid_type(serde::de::Unexpected::Float(number), &self))
+    }
+
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(None)
     }
@@ -191,6 +204,7 @@ mod tests {
             (r#"{"KEY":"ryans","Min":1,"mAx":3}"#, "ryans", 1, 3),
             (r#"{"key":"a","key":"b","max":3,"zzz":[{}]}"#, "b", 0, 3),
             (r#"{"key":null,"min":null,"max":-3}"#, "", 0, -3),
+            (r#"{"key":"a","key":null,"min":-0,"max":2,"max":null}"#, "a", 0, 2),
             (r#"{"key":"\ud800","max":1}"#, "\u{fffd}", 0, 1),
             (r#"{"key":"a\udc00\ud83d\ude00b","max":1}"#, "a\u{fffd}😀b", 0, 1),
             (r#" {"key":"\u00e9\n"} "#, "é\n", 0, 0),

@@ -30,9 +30,17 @@ pub struct Arguments<'a> {
 #[error("{0}")]
 pub struct ArgumentError(String);
 
+/// Characters of a sentence. It may quote the request, which may be long.
+const LONGEST: usize = 300;
+
 impl ArgumentError {
     fn new(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
+        let mut sentence = sentence.into();
+        if let Some((end, _)) = sentence.char_indices().nth(LONGEST) {
+            sentence.truncate(end);
+            sentence.push_str("...");
+        }
+        Self(sentence)
     }
 }
 

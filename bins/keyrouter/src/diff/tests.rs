@@ -84,6 +84,20 @@ fn another_algorithm_moves_keys_that_would_not_have_to() {
 }
 
 #[test]
+fn a_side_may_be_a_pipe() {
+    let dir = TempDir::new();
+    let pipe = dir.join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let new = dir.write("new", service("s", "'a'"));
+    let mut out = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| std::fs::write(&pipe, service("s", "'b'")).unwrap());
+        run(&pipe, &new, &OPTIONS, KEYS, false, &mut out).unwrap();
+    });
+    assert!(String::from_utf8(out).unwrap().starts_with("service \"s\": 100.00 % of 20000 keys move"));
+}
+
+#[test]
 fn a_bad_file_on_either_side_is_exit_78() {
     let dir = TempDir::new();
     let (good, bad) = (dir.write("good", ""), dir.write("bad", "x = 1"));

@@ -1,37 +1,43 @@
 //! The answer to a batch, made piece by piece: a small request may ask for a very large answer.
 
 use std::collections::HashSet;
-use std::future::Future;
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::ring::{Answer, Router};
+use common::ring::{Algorithm, Answer, Router};
 use daemon::http::{BodyFault, Reserved};
-use tokio::time::Sleep;
 
-use super::hold;
 use crate::answer::AnswerBody;
 use crate::services::Service;
 use crate::services::json::escape_into;
 
-/// A piece is finished when it is at least this long. Answering other requests waits for one piece.
+/// A piece is finished when it is at least this long.
 const PIECE: usize = 32 * 1024;
-/// How long a piece that finds no room waits until it looks again.
+/// Nodes that are looked at, some of them twice, before others have their turn: some tenths of a millisecond.
+const TURN: usize = 20_000;
+/// How long a batch that finds no room for its next piece waits until it looks again.
 const NO_ROOM: Duration = Duration::from_millis(20);
 
 /// The nodes of many keys, as one JSON object.
-#[derive(Debug)]
 pub struct BatchBody {
     pieces: Pieces,
-    /// A piece that waits to be taken.
-    made: Option<Vec<u8>>,
+    /// Room for the next piece, or a little more or less.
+    room: Option<Reserved>,
     /// Of the keys, for as long as there are some.
-    reserved: Reserved,
+    keys: Reserved,
     max_buffer: u64,
-    rest: Option<Pin<Box<Sleep>>>,
+    rest: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl fmt::Debug for BatchBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchBody").field("pieces", &self.pieces).finish_non_exhaustive()
+    }
 }
 
 impl BatchBody {
@@ -39,50 +45,60 @@ impl BatchBody {
     /// memory that the keys take.
     ///
     /// # Errors
-    /// [`BodyFault::NoRoom`].
-    pub(super) fn answer(
+    /// [`BodyFault::NoRoom`] for even the first piece.
+    pub(super) async fn answer(
         service: Arc<Service>,
         keys: Vec<Vec<u8>>,
         count: usize,
         reserved: Reserved,
         max_buffer: u64,
     ) -> Result<AnswerBody, BodyFault> {
-        let mut pieces = Pieces::new(service, keys, count);
-        let first = pieces.next();
-        if pieces.done {
-            return Ok(AnswerBody::Whole(Some(hold(first, reserved, max_buffer)?)));
+        let pieces = Pieces::new(service, keys, count);
+        let mut room = reserved.another();
+        room.grow(pieces.expected(), max_buffer)?;
+        let mut body = Self { pieces, room: Some(room), keys: reserved, max_buffer, rest: None };
+        let first = poll_fn(|cx| body.poll_chunk(cx)).await;
+        if body.is_done() {
+            return Ok(AnswerBody::Whole(first));
         }
-        let made = Some(first);
-        Ok(AnswerBody::Batch(Box::new(Self { pieces, made, reserved, max_buffer, rest: None })))
+        body.pieces.first = first;
+        Ok(AnswerBody::Batch(Box::new(body)))
     }
 
-    /// The next piece. Between two of them, others have their turn; who reads slowly has no more than a
-    /// few made for him, and all of them together no more than there is room for.
+    /// The next piece. Who reads slowly has no more than a few made for him, and all of them together
+    /// no more than there is room for.
     pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(cx));
-            self.rest = None;
+        if let Some(first) = self.pieces.first.take() {
+            return Poll::Ready(Some(first));
         }
-        if self.made.is_none() {
+        loop {
+            if let Some(rest) = &mut self.rest {
+                ready!(rest.as_mut().poll(cx));
+                self.rest = None;
+            }
             if self.pieces.done {
                 return Poll::Ready(None);
             }
-            self.made = Some(self.pieces.next());
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            let Some(room) = self.room.take().or_else(|| self.more_room()) else {
+                self.rest = Some(Box::pin(tokio::time::sleep(NO_ROOM)));
+                continue;
+            };
+            if self.pieces.work() {
+                return Poll::Ready(Some(room.hold(std::mem::take(&mut self.pieces.piece))));
+            }
+            self.room = Some(room);
+            self.rest = Some(Box::pin(tokio::task::yield_now()));
         }
-        let length = self.made.as_ref().map_or(0, Vec::len) as u64;
-        let mut reserved = self.reserved.another();
-        if reserved.grow(length, self.max_buffer).is_err() {
-            let rest = self.rest.insert(Box::pin(tokio::time::sleep(NO_ROOM)));
-            ready!(rest.as_mut().poll(cx));
-        }
-        Poll::Ready(self.made.take().map(|piece| reserved.hold(piece)))
+    }
+
+    fn more_room(&self) -> Option<Reserved> {
+        let mut room = self.keys.another();
+        room.grow(self.pieces.expected(), self.max_buffer).ok().map(|()| room)
     }
 
     /// Whether nothing is left to come.
     pub(crate) fn is_done(&self) -> bool {
-        self.pieces.done && self.made.is_none()
+        self.pieces.done && self.pieces.first.is_none()
     }
 }
 
@@ -92,6 +108,10 @@ struct Pieces {
     keys: std::vec::IntoIter<Vec<u8>>,
     count: usize,
     answer: Answer,
+    /// Made in order to know whether there is another.
+    first: Option<Bytes>,
+    /// In the making.
+    piece: Vec<u8>,
     begun: bool,
     done: bool,
 }
@@ -102,25 +122,43 @@ impl Pieces {
         let fresh: Vec<bool> = keys.iter().map(|key| seen.insert(key.as_slice())).collect();
         let mut fresh = fresh.into_iter();
         keys.retain(|_| fresh.next().unwrap_or(true));
-        Self { service, keys: keys.into_iter(), count, answer: Answer::new(), begun: false, done: false }
+        let (keys, answer, piece) = (keys.into_iter(), Answer::new(), Vec::new());
+        Self { service, keys, count, answer, first: None, piece, begun: false, done: false }
     }
 
-    fn next(&mut self) -> Vec<u8> {
-        let mut piece = Vec::new();
-        while piece.len() < PIECE {
+    /// The length of a piece: it is full, and then comes the answer for one more key.
+    fn expected(&self) -> u64 {
+        let all = self.service.names_length() / self.service.rings.len().max(1);
+        (PIECE + self.count * all) as u64
+    }
+
+    /// Works on the piece for one turn; whether it is finished.
+    fn work(&mut self) -> bool {
+        let cost = match self.service.algorithm {
+            Algorithm::Rendezvous => self.service.rings.len(),
+            Algorithm::Ring | Algorithm::Keyrouter02 => self.count,
+        };
+        for _ in 0..TURN / (cost + 20) + 1 {
             let Some(key) = self.keys.next() else {
-                piece.extend_from_slice(if self.begun { b"}\n" } else { b"{}\n" });
+                self.piece.extend_from_slice(if self.begun { b"}\n" } else { b"{}\n" });
                 self.done = true;
-                break;
+                return true;
             };
-            piece.push(if self.begun { b',' } else { b'{' });
-            self.begun = true;
-            // Keys of a batch come out of JSON and are text.
-            escape_into(&String::from_utf8_lossy(&key), &mut piece);
-            piece.push(b':');
-            self.service.rings.route(&key, self.count, &mut self.answer);
-            self.service.write_nodes(self.answer.nodes(), &mut piece);
+            self.add(&key);
+            if self.piece.len() >= PIECE {
+                return true;
+            }
         }
-        piece
+        false
+    }
+
+    fn add(&mut self, key: &[u8]) {
+        self.piece.push(if self.begun { b',' } else { b'{' });
+        self.begun = true;
+        // Keys of a batch come out of JSON and are text.
+        escape_into(&String::from_utf8_lossy(key), &mut self.piece);
+        self.piece.push(b':');
+        self.service.rings.route(key, self.count, &mut self.answer);
+        self.service.write_nodes(self.answer.nodes(), &mut self.piece);
     }
 }

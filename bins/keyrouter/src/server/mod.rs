@@ -18,36 +18,58 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use common::ring::{Answer, Router as _};
 use daemon::admin::Admin;
-use daemon::http::{BodyFault, Buffer, Peer, Reserved, read_body};
-use http::{Method, Request, Response, StatusCode, header};
+use daemon::http::{Buffer, Peer, Token, read_body};
+use daemon::tls::ClientAuth;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::answer::{AnswerBody, GENERATION, Refusal, json};
 use crate::arguments::batch::{self as batch_arguments, BatchError};
 use crate::arguments::{self, Form};
-use crate::config::LiveConfig;
+use crate::config::{Bounds, Config};
 use crate::metrics::Metrics;
 use crate::services::select::{Shortage, count, select};
 use crate::services::{Catalog, Service};
 use batch::BatchBody;
 use route::{Route, route};
 
-/// Answers below this are not counted against the memory for bodies: a connection takes more by itself.
-const SMALL: usize = 16 * 1024;
+/// Answers below this are not counted against the memory for bodies: a request's head takes as much.
+const SMALL: usize = 1024;
 
 /// What all threads share.
 pub struct Shared {
     /// The services; `None` until a good file was read.
     pub catalog: Arc<ArcSwapOption<Catalog>>,
     /// What a reload changes.
-    pub live: ArcSwap<LiveConfig>,
+    pub live: ArcSwap<Live>,
     /// Memory for bodies.
     pub buffer: Buffer,
     /// Counters.
     pub metrics: Metrics,
     /// The admin routes.
     pub admin: Admin,
+}
+
+/// Who may ask, and how much.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Lookups have to carry it.
+    token: Option<Token>,
+    /// Whether lookups have to come with a certificate.
+    certificate: bool,
+    bounds: Bounds,
+}
+
+impl Live {
+    /// As configured, with what the files hold.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn read(config: &Config) -> Result<Self, String> {
+        let certificate = config.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::None);
+        Ok(Self { token: config.read_token()?, certificate, bounds: config.bounds })
+    }
 }
 
 /// What one thread answers with.
@@ -89,14 +111,15 @@ impl Worker {
             Ok(()) => self.serve(&head, body, route).await,
             Err(refusal) => Err(refusal),
         };
-        answered.unwrap_or_else(|refusal| {
+        let answered = answered.unwrap_or_else(|refusal| {
             tracing::debug!(
                 method = %head.method, path, status = refusal.status.as_u16(), error = refusal.sentence,
                 "refused"
             );
             self.shared.metrics.refused(refusal.status);
             refusal.into_response()
-        })
+        });
+        if head.method == Method::HEAD { without_body(answered) } else { answered }
     }
 
     /// Whether the request may be made at all.
@@ -124,7 +147,7 @@ impl Worker {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, sentence).with(header::ALLOW, allowed));
         }
         let live = self.shared.live.load();
-        if live.certificate_required && !client.has_certificate {
+        if live.certificate && !client.has_certificate {
             let sentence = "a certificate of the authority in tls.client-ca is required";
             return Err(Refusal::new(StatusCode::FORBIDDEN, sentence));
         }
@@ -174,17 +197,18 @@ impl Worker {
         body: Incoming,
         name: &str,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let service = self.service(name)?;
+        let mut service = self.service(name)?;
         let form = Form::of(&head.method, &head.headers);
-        let mut reserved = self.shared.buffer.reserve();
-        let body = if form.takes_body() && !body.is_end_stream() {
-            let live = self.shared.live.load_full();
-            read_body(body, live.body, &mut reserved, live.max_buffer).await?
-        } else {
-            Bytes::new()
-        };
+        let mut received = Bytes::new();
+        if form.takes_body() && !body.is_end_stream() {
+            let bounds = self.shared.live.load().bounds;
+            received =
+                read_body(body, bounds.body, &mut self.shared.buffer.reserve(), bounds.max_buffer).await?;
+            // It may have taken its time.
+            service = self.service(name)?;
+        }
         let asked =
-            arguments::parse(&head.uri, &form, &body).map_err(|error| Refusal::bad(error.to_string()))?;
+            arguments::parse(&head.uri, &form, &received).map_err(|error| Refusal::bad(error.to_string()))?;
         let mut answer = self.answer.borrow_mut();
         select(&service, &asked.key, asked.min, asked.max, &mut answer)
             .map_err(|shortage| refused(&shortage))?;
@@ -196,21 +220,23 @@ impl Worker {
     }
 
     async fn batch(&self, body: Incoming, name: &str) -> Result<Response<AnswerBody>, Refusal> {
-        let service = self.service(name)?;
-        let live = self.shared.live.load_full();
+        self.service(name)?;
+        let bounds = self.shared.live.load().bounds;
         let mut reserved = self.shared.buffer.reserve();
-        let body = read_body(body, live.body, &mut reserved, live.max_buffer).await?;
-        let asked = batch_arguments::parse(&body, live.max_batch).map_err(|error| match error {
+        let body = read_body(body, bounds.body, &mut reserved, bounds.max_buffer).await?;
+        let service = self.service(name)?;
+        let asked = batch_arguments::parse(&body, bounds.max_batch).map_err(|error| match error {
             BatchError::Arguments(_) => Refusal::bad(error.to_string()),
             BatchError::TooMany(_) => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         })?;
         let count =
             count(service.rings.len(), asked.min, asked.max).map_err(|shortage| refused(&shortage))?;
-        self.shared.metrics.batches.inc();
-        self.shared.metrics.batch_keys.inc_by(asked.keys.len() as u64);
+        let keys = asked.keys.len();
         // The keys are copies of what the body held, each with a little around it.
-        reserved.grow((asked.keys.len() * size_of::<Vec<u8>>()) as u64, live.max_buffer)?;
-        let body = BatchBody::answer(service.clone(), asked.keys, count, reserved, live.max_buffer)?;
+        reserved.grow((keys * size_of::<Vec<u8>>()) as u64, bounds.max_buffer)?;
+        let body = BatchBody::answer(service.clone(), asked.keys, count, reserved, bounds.max_buffer).await?;
+        self.shared.metrics.batches.inc();
+        self.shared.metrics.batch_keys.inc_by(keys as u64);
         Ok(of(&service, body))
     }
 
@@ -218,16 +244,20 @@ impl Worker {
         let held = if text.len() < SMALL {
             text.into()
         } else {
-            hold(text, self.shared.buffer.reserve(), self.shared.live.load().max_buffer)?
+            let mut reserved = self.shared.buffer.reserve();
+            reserved.grow(text.len() as u64, self.shared.live.load().bounds.max_buffer)?;
+            reserved.hold(text)
         };
         Ok(of(service, AnswerBody::Whole(Some(held))))
     }
 }
 
-/// An answer that counts against the memory for bodies until the client has it.
-fn hold(text: Vec<u8>, mut reserved: Reserved, max_buffer: u64) -> Result<Bytes, BodyFault> {
-    reserved.grow(text.len() as u64, max_buffer)?;
-    Ok(reserved.hold(text))
+/// The answer to HEAD: everything but the body, whose length it still tells.
+fn without_body(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response.map(|_| AnswerBody::Whole(None))
 }
 
 fn of(service: &Service, body: AnswerBody) -> Response<AnswerBody> {

@@ -34,8 +34,7 @@ pub(super) fn route(path: &str) -> Route<'_> {
     }
 }
 
-/// A `%` that stands for nothing stands for itself, and bytes that are no text for U+FFFD: names in a
-/// file have neither, so that nothing is found by mistake.
+/// A `%` that stands for nothing stands for itself, and bytes that are no text for U+FFFD.
 fn decode(name: &str) -> Cow<'_, str> {
     percent_decode_str(name).decode_utf8_lossy()
 }

@@ -170,6 +170,12 @@ impl Service {
         &with_comma[..with_comma.len() - 1]
     }
 
+    /// How many bytes the names of all nodes take as JSON, with a comma each.
+    #[must_use]
+    pub fn names_length(&self) -> usize {
+        self.fragments.len()
+    }
+
     fn with_comma(&self, index: u32) -> &[u8] {
         let index = index as usize;
         &self.fragments[self.offsets[index]..self.offsets[index + 1]]

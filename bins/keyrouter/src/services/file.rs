@@ -1,4 +1,4 @@
-//! Reading the file of services: no more than allowed, and never from what might not end.
+//! Reading the file of services: no more than allowed, and for a daemon never from what might not end.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read as _;
@@ -136,17 +136,34 @@ pub fn read(path: &Path, max: u64) -> Result<Content, Error> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = regular(file.metadata()?)?;
-    if metadata.len() > max {
-        return Err(Error::TooLarge { size: Some(metadata.len()), max });
+    take_in(&file, &metadata, max)
+}
+
+/// The same for whoever waits anyway: reads pipes and devices too, to their end or their limit.
+///
+/// # Errors
+/// It is not there, may not be read, is a directory, or has more than `max` bytes.
+pub fn read_to_end(path: &Path, max: u64) -> Result<Content, Error> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(Error::NotAFile("a directory"));
     }
-    let bytes = read_bounded(&file, metadata.len(), max)?;
+    take_in(&file, &metadata, max)
+}
+
+fn take_in(file: &File, metadata: &Metadata, max: u64) -> Result<Content, Error> {
+    let bytes = read_bounded(file, metadata.len(), max)?;
     let hash = Sha256::digest(&bytes).into();
-    Ok(Content { bytes, hash, stamp: Stamp::from(&metadata) })
+    Ok(Content { bytes, hash, stamp: Stamp::from(metadata) })
 }
 
 /// Reads what `file` has, which may be more than the `expected` size: it grows, or is made as it is read.
 fn read_bounded(file: &File, expected: u64, max: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(max)).unwrap_or(0) + 1);
+    if expected > max {
+        return Err(Error::TooLarge { size: Some(expected), max });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0).saturating_add(1));
     file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(Error::TooLarge { size: None, max });
@@ -195,6 +212,30 @@ mod tests {
             assert_eq!(refused, format!("is {noun}, not a file: name a file, or a link to one"));
         }
         assert!(read(&dir.join("none"), 1).unwrap_err().to_string().starts_with("cannot be read: No such"));
+    }
+
+    #[test]
+    fn a_command_reads_pipes_too_but_no_directory_and_no_more_than_allowed() {
+        let dir = TempDir::new();
+        let pipe = dir.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        for (limit, expected) in [(5, Ok(b"12345".to_vec())), (4, Err("goes on, more than"))] {
+            let read = std::thread::scope(|scope| {
+                // To open a pipe waits for the other side.
+                scope.spawn(|| std::fs::write(&pipe, "12345").unwrap());
+                read_to_end(&pipe, limit)
+            });
+            let read = read.map(|content| content.bytes).map_err(|error| error.to_string());
+            match expected {
+                Ok(bytes) => assert_eq!(read, Ok(bytes)),
+                Err(start) => assert!(read.unwrap_err().starts_with(start)),
+            }
+        }
+        assert!(matches!(read_to_end(Path::new("/dev/zero"), 10), Err(Error::TooLarge { size: None, .. })));
+        assert!(matches!(read_to_end(&dir, 10), Err(Error::NotAFile("a directory"))));
+        let path = dir.write("f", "12345");
+        assert!(matches!(read_to_end(&path, 4), Err(Error::TooLarge { size: Some(5), .. })));
+        assert_eq!(read_to_end(&path, 5).unwrap().stamp, Stamp::of(&path).unwrap());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use common::ring::Algorithm;
 use daemon::settings::{Place, Problem, Problems};
 use jiff::Timestamp;
 
-pub use hold::Hold;
+pub use hold::{Cause, Hold, Reading};
 pub use outcome::{Applied, Outcome, Status};
 
 use super::catalog::Catalog;
@@ -22,6 +22,7 @@ use super::error::Error;
 use super::file::{self, Content, Hash, LastRead, Seen};
 use super::load::interpret;
 use super::spec::Spec;
+use super::watch::Change;
 
 /// What a reload goes by; may differ from one to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,14 @@ pub struct Keeper {
     last_read: LastRead,
     hold: Hold,
     status: Status,
+}
+
+/// What a reading of the file came to.
+struct Parsed {
+    seen: Seen,
+    /// `None` when the file is bad.
+    spec: Option<(Spec, Reading)>,
+    problems: Problems,
 }
 
 impl Keeper {
@@ -87,28 +96,52 @@ impl Keeper {
     /// Reads the file and puts it in force if it is good.
     pub fn reload(&mut self, options: &Options, now: Timestamp) -> Outcome {
         let read = file::read(&self.path, options.max_size);
-        self.take(read, options, now)
+        let parsed = self.parse(read, Cause::Request, options, now);
+        self.judge(parsed, options, now)
     }
 
-    /// Puts in force what was read already, as [`watch`](super::watch::watch) hands it over.
-    pub fn take(&mut self, read: Result<Content, Error>, options: &Options, now: Timestamp) -> Outcome {
-        self.last_read.set(Seen::of(&read));
-        let hash = read.as_ref().ok().map(|content| content.hash);
+    /// Puts in force what [`watch`](super::watch::watch) has read; `None` when it does not count, and the
+    /// watcher has to look again: the file was read since then, or what was read is half a file perhaps.
+    pub fn take(&mut self, change: Change, options: &Options, now: Timestamp) -> Option<Outcome> {
+        if change.after != self.last_read.get().number {
+            return None;
+        }
+        let parsed = self.parse(change.read, Cause::Change, options, now);
+        let whole = change.settled || parsed.spec.as_ref().is_some_and(|(spec, _)| !self.empties(spec));
+        whole.then(|| self.judge(parsed, options, now))
+    }
+
+    fn parse(&self, read: Result<Content, Error>, cause: Cause, options: &Options, now: Timestamp) -> Parsed {
+        let seen = Seen::of(&read);
+        let reading =
+            read.as_ref().ok().map(|read| Reading { cause, stamp: read.stamp, hash: read.hash, at: now });
         let mut problems = Problems::default();
-        let outcome = match interpret(&self.path, read, options.algorithm, &mut problems) {
-            Some(spec) => self.apply(&spec, options, now, problems),
-            None => Outcome::Failed(problems),
+        let spec = interpret(&self.path, read, options.algorithm, &mut problems);
+        Parsed { seen, spec: spec.zip(reading), problems }
+    }
+
+    fn judge(&mut self, parsed: Parsed, options: &Options, now: Timestamp) -> Outcome {
+        self.last_read.set(parsed.seen);
+        let (outcome, hash) = match parsed.spec {
+            Some((spec, reading)) => {
+                let held = self.hold.holds(options.hold_empty && self.empties(&spec), reading);
+                let judged =
+                    if held { Outcome::Held } else { self.apply(&spec, options, now, parsed.problems) };
+                (judged, Some(reading.hash))
+            }
+            None => (Outcome::Failed(parsed.problems), None),
         };
         self.note(&outcome, hash, now);
         outcome
     }
 
+    /// Whether `spec` has no node, while there are some in force.
+    fn empties(&self, spec: &Spec) -> bool {
+        spec.node_count() == 0 && self.status.nodes > 0
+    }
+
     fn apply(&mut self, spec: &Spec, options: &Options, now: Timestamp, mut problems: Problems) -> Outcome {
         let before = self.published.load_full();
-        let had_nodes = before.as_ref().is_some_and(|catalog| catalog.node_count() > 0);
-        if self.hold.holds(options.hold_empty, had_nodes, spec.node_count() > 0) {
-            return Outcome::Held;
-        }
         let load = self.status.load + 1;
         let catalog = match Catalog::build(spec, options.algorithm, before.as_deref(), load, now) {
             Ok(catalog) => catalog,
@@ -129,9 +162,7 @@ impl Keeper {
 
     fn note(&mut self, outcome: &Outcome, hash: Option<Hash>, now: Timestamp) {
         let status = &mut self.status;
-        status.tried_at = Some(now);
         status.problem = outcome.reason();
-        status.held = matches!(outcome, Outcome::Held);
         if let Outcome::Applied(applied) = outcome {
             status.load = applied.load;
             status.loaded_at = Some(now);

@@ -18,7 +18,7 @@ pub fn load(path: &Path, algorithm: Algorithm, max: u64, problems: &mut Problems
     interpret(path, file::read(path, max), algorithm, problems)
 }
 
-/// What the file at `path` says, for a command that cannot do without.
+/// What the file at `path` says, for a command that cannot do without. The file may be a pipe.
 ///
 /// # Errors
 /// Exit code 78 without a message: all problems were written to stderr, each on a line of its own.
@@ -28,7 +28,8 @@ pub fn require(path: &Path, options: &Options) -> Result<Spec, Failure> {
 
 fn load_or_tell(path: &Path, options: &Options, errors: &mut dyn Write) -> Result<Spec, Failure> {
     let mut problems = Problems::default();
-    let spec = load(path, options.algorithm, options.max_size, &mut problems);
+    let read = file::read_to_end(path, options.max_size);
+    let spec = interpret(path, read, options.algorithm, &mut problems);
     // Nobody is left to tell when stderr is gone.
     problems.warnings().for_each(|warning| drop(writeln!(errors, "keyrouter: warning: {warning}")));
     problems.iter().for_each(|problem| drop(writeln!(errors, "{problem}")));

@@ -6,7 +6,7 @@
 //! | [`catalog`] | what lookups use: rings and prebuilt JSON, immutable. Pure |
 //! | [`mod@select`] | how many nodes `min` and `max` ask for. Pure |
 //! | [`changes`] | what one catalog has that another has not. Pure |
-//! | [`file`](mod@file) | reading no more than allowed, and never a pipe |
+//! | [`file`](mod@file) | reading no more than allowed, and pipes only for commands |
 //! | [`load()`] | from a path to what the file says |
 //! | [`keeper`] | the catalog in force: taken, kept or held at a reload |
 //! | [`watch`] | telling that the content changed |

@@ -88,3 +88,18 @@ async fn with_an_authority_lookups_ask_for_a_certificate_and_admin_routes_do_not
     let admin = pki.ask(router.addr, ask("GET", "/readyz"), false).await.unwrap().0;
     assert_eq!(admin.status, 200);
 }
+
+#[tokio::test]
+async fn tls_begins_and_ends_with_a_restart() {
+    let dir = TempDir::new();
+    let pki = Pki::new(&dir);
+    let tls = format!("tls.cert = {:?}\ntls.key = {:?}\n", pki.certificate, pki.key);
+    let file = dir.write("services.toml", service("s", &["a:1"]));
+    let config = dir.write("keyrouter.toml", "");
+    let router = Router::start_in(dir, file, &["--config", config.to_str().unwrap()]).await;
+    std::fs::write(&config, format!("{tls}tls.client-ca = {:?}\n", pki.authority)).unwrap();
+    router.hup_and_loaded().await;
+    let (status, ok, detail) = router.condition("configuration").await;
+    assert!(status == 200 && !ok && detail.contains("restart"), "{detail}");
+    assert_eq!(router.nodes("s", "k", 1).await, ["a:1"]);
+}

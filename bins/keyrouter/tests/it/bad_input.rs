@@ -66,7 +66,8 @@ async fn a_slow_body_is_given_up() {
 
 #[tokio::test]
 async fn all_bodies_together_have_a_limit() {
-    let router = Router::start(&service("s", &["a:1"]), &["--max-buffer", "100KiB"]).await;
+    let router =
+        Router::start(&service("s", &["a:1"]), &["--max-buffer", "100KiB", "--max-body", "100KiB"]).await;
     let mut holders = Vec::new();
     let head = "POST /batch/s HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n";
     for _ in 0..2 {

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use testkit::http::ask;
+use testkit::{Raw, eventually};
 
-use crate::harness::{Router, error, nodes, service};
+use crate::harness::{Router, SOON, error, nodes, service};
 
 #[tokio::test]
 async fn a_batch_answers_each_key_as_a_lookup_does() {
@@ -65,4 +66,53 @@ async fn a_very_large_answer_comes_in_pieces_and_takes_no_memory() {
     assert!(answer.body.ends_with(b"]}\n"));
     let grown = router.process.rss().saturating_sub(before) >> 20;
     assert!(grown < 30, "grew by {grown} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_batch_lets_others_have_their_turn() {
+    let file = service("s", &nodes("n", 20_000)).replace("Nodes", "Algorithm = 'rendezvous'\nNodes");
+    let router = Router::start(&file, &["--workers", "1"]).await;
+    let keys: Vec<String> = (0..3_000).map(|number| format!("k{number}")).collect();
+    let body = json!({ "keys": keys }).to_string();
+    let asked = ask("POST", "/batch/s").body(body).of(router.addr);
+    let long = tokio::spawn(asked);
+    eventually("the batch to be under way", SOON, async || {
+        (router.metric("keyrouter_buffer_bytes").await > 0.0).then_some(())
+    })
+    .await;
+    for number in 0..5 {
+        assert_eq!(router.nodes("s", &format!("k{number}"), 1).await.len(), 1);
+    }
+    assert!(!long.is_finished(), "five lookups took longer than three thousand");
+    assert_eq!(long.await.unwrap().json().as_object().unwrap().len(), 3_000);
+}
+
+#[tokio::test]
+async fn who_does_not_read_takes_no_more_than_there_is_room_for() {
+    let flags = ["--max-buffer", "2MiB", "--max-body", "64KiB"];
+    let router = Router::start(&service("s", &nodes("n", 2_000)), &flags).await;
+    let before = router.process.rss();
+    let mut silent = Vec::new();
+    // More than the system's buffers take in.
+    let keys: Vec<String> = (0..1_000).map(|number| format!("k{number}")).collect();
+    let body = json!({ "keys": keys, "max": 1_000_000 }).to_string();
+    for _ in 0..12 {
+        let mut raw = Raw::connect(router.addr).await;
+        let head = format!("POST /batch/s HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        raw.send(format!("{head}{body}")).await;
+        silent.push(raw);
+    }
+    let used = async || router.metric("keyrouter_buffer_bytes").await;
+    eventually("the room to be used up", SOON, async || (used().await > 1_900_000.0).then_some(())).await;
+    let refused = router.post_json("/batch/s", body).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(router.nodes("s", "k", 3).await.len(), 3, "a small answer needs no room");
+    assert!(used().await <= f64::from(2 << 20));
+    let grown = router.process.rss().saturating_sub(before) >> 20;
+    assert!(grown < 40, "grew by {grown} MiB");
+    drop(silent);
+    eventually("the room to be given back", SOON, async || {
+        (router.metric("keyrouter_buffer_bytes").await == 0.0).then_some(())
+    })
+    .await;
 }

@@ -29,6 +29,8 @@ async fn lookup_prints_what_the_daemon_answers() {
         assert_eq!(text(&found.stdout).lines().collect::<Vec<_>>(), router.nodes("s", &encoded, 3).await);
     }
     let file = path(&router.file);
+    let all = keyrouter(&["lookup", "--services", file, "s", "k", "--min", "3"]);
+    assert_eq!(text(&all.stdout).lines().count(), 3, "max follows min");
     for (arguments, code, named) in [
         (&["lookup", "--services", file, "t", "k"][..], 1, "t"),
         (&["lookup", "--services", file, "s", "k", "--min", "51", "--max", "51"], 1, "50"),
@@ -87,6 +89,26 @@ fn the_check_covers_the_file_of_services() {
     assert!(told.contains("Algorithm"), "a hint in {told}");
     std::fs::remove_file(&file).unwrap();
     assert_eq!(check("-t").status.code(), Some(78));
+    // All that is wrong is told at once, and what is merely odd as well.
+    let both = keyrouter(&["--services", path(&file), "--max-batch", "0", "--max-buffer", "1KiB", "-t"]);
+    let told = text(&both.stderr);
+    assert!(["max-batch", "max-buffer", "services.toml"].iter().all(|named| told.contains(named)), "{told}");
+    dir.write("services.toml", service("s", &["a:1", "a:1"]));
+    let odd = check("-t");
+    assert!(odd.status.success() && text(&odd.stderr).contains("services.toml:3"), "{}", text(&odd.stderr));
+}
+
+#[test]
+fn subcommands_need_neither_token_nor_key() {
+    let dir = TempDir::new();
+    let file = dir.write("services.toml", service("s", &["a:1"]));
+    let config = dir.write("keyrouter.toml", "api.token-file = '/none/such'\n");
+    let call = ["lookup", "--config", path(&config), "--services", path(&file), "s", "k"];
+    assert_eq!(text(&keyrouter(&call).stdout), "a:1\n");
+    let start =
+        keyrouter(&["--config", path(&config), "--services", path(&file), "--address", "127.0.0.1:0"]);
+    assert_eq!(start.status.code(), Some(78));
+    assert!(text(&start.stderr).contains("/none/such"), "{}", text(&start.stderr));
 }
 
 #[test]

@@ -147,3 +147,49 @@ async fn the_end_is_orderly() {
     assert_eq!(process.stop().await.code(), Some(0));
     eventually("the connection to close", SOON, async || idle.closed().await.then_some(())).await;
 }
+
+#[tokio::test]
+async fn settings_are_read_again_whatever_the_services_are_like() {
+    let dir = TempDir::new();
+    let token = dir.write("token", "0123456789abcdef");
+    let config = dir.write("keyrouter.toml", "max-batch = 1\n");
+    let file = dir.write("services.toml", service("s", &["a:1"]));
+    let flags = ["--config", config.to_str().unwrap()];
+    let router = Router::start_in(dir, file, &flags).await;
+    let two = r#"{"keys":["a","b"]}"#;
+    assert_eq!(router.post_json("/batch/s", two).await.status, 413);
+    std::fs::write(&config, "max-batch = 2\nalgorithm = 'rendezvous'\n").unwrap();
+    router.hup_and_loaded().await;
+    assert_eq!(router.post_json("/batch/s", two).await.status, 200);
+    assert_eq!(router.info("s").await["algorithm"], "rendezvous");
+    // A bad file of services does not keep a token from counting.
+    router.write("no good");
+    std::fs::write(&config, format!("api.token-file = {:?}\n", token.to_str().unwrap())).unwrap();
+    router.hup_and_loaded().await;
+    assert_eq!(router.get("/service").await.status, 401);
+    assert!(!router.condition("services-file").await.1);
+    // A bad setting changes nothing at all.
+    router.write(&service("t", &["a:1"]));
+    std::fs::write(&config, "max-batch = 0\n").unwrap();
+    router.hup_and_loaded().await;
+    assert_eq!(router.get("/service").await.status, 401);
+    assert!(router.condition("configuration").await.2.contains("keyrouter.toml:1"));
+    assert_eq!(router.metric("keyrouter_services_load").await, 2.0);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_its_time_gets_the_nodes_of_its_end() {
+    let router = Router::start(&service("s", &["a:1"]), &[]).await;
+    let mut raw = testkit::Raw::connect(router.addr).await;
+    let head =
+        "POST /service/s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n";
+    raw.send(format!("{head}{{\"min\":1,")).await;
+    eventually("the request to be under way", SOON, async || {
+        (router.metric("keyrouter_buffer_bytes").await > 0.0).then_some(())
+    })
+    .await;
+    router.write(&service("s", &["b:1"]));
+    router.hup_and_loaded().await;
+    raw.send("\"max\":  1}").await;
+    assert_eq!(raw.answer().await.unwrap().text(), "[\"b:1\"]\n");
+}

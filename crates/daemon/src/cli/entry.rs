@@ -136,23 +136,12 @@ fn act<C: Config>(
         }
         _ => {}
     }
-    let checking = call.action == Action::Check;
+    if call.action == Action::Check {
+        return check::<C>(program, call, environment);
+    }
     let loaded = Loaded::load::<C>(program, call.subcommand, call.flags, environment);
-    let (loaded, config) = loaded.map_err(|problems| refused(program, &problems, checking))?;
+    let (loaded, config) = loaded.map_err(|problems| refused(program, &problems, problems.is_usage()))?;
     match call.action {
-        Action::Check => {
-            warn(program, &loaded);
-            let mut problems = Problems::default();
-            config.check(&mut problems);
-            if !problems.is_empty() {
-                return Err(refused(program, &problems, checking).into());
-            }
-            for warning in problems.warnings() {
-                complain(program, &format!("warning: {warning}"));
-            }
-            let what = loaded.values().file().map_or("the configuration".to_owned(), str::to_owned);
-            say(&format!("{what}: good\n"))
-        }
         Action::Print => say(&print_config(loaded.values())),
         _ => {
             small_pages();
@@ -176,14 +165,30 @@ fn small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-fn warn(program: &Program, loaded: &Loaded) {
-    for warning in loaded.warnings() {
+fn check<C: Config>(program: &'static Program, call: Call, environment: Environment) -> anyhow::Result<()> {
+    let mut problems = Problems::default();
+    let values = Loaded::best_effort(program, &call.flags, &environment);
+    C::check(&values, &mut problems);
+    match Loaded::load::<C>(program, call.subcommand, call.flags, environment) {
+        Err(found) => problems.extend(found),
+        Ok((loaded, _)) => {
+            for warning in loaded.warnings() {
+                complain(program, &format!("warning: {warning}"));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(refused(program, &problems, false).into());
+    }
+    for warning in problems.warnings() {
         complain(program, &format!("warning: {warning}"));
     }
+    let what = values.file().unwrap_or("the configuration");
+    say(&format!("{what}: good\n"))
 }
 
 /// Prints every problem on a line of its own; what is left to return is the code.
-fn refused(program: &Program, problems: &Problems, checking: bool) -> Failure {
+fn refused(program: &Program, problems: &Problems, usage: bool) -> Failure {
     for warning in problems.warnings() {
         complain(program, &format!("warning: {warning}"));
     }
@@ -191,6 +196,6 @@ fn refused(program: &Program, problems: &Problems, checking: bool) -> Failure {
         // The form that editors and CI systems find the line by.
         drop(writeln!(std::io::stderr(), "{problem}"));
     }
-    let code = if problems.is_usage() && !checking { exit::USAGE } else { exit::CONFIG };
+    let code = if usage { exit::USAGE } else { exit::CONFIG };
     Failure::code(code, "")
 }

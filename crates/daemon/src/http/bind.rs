@@ -10,6 +10,10 @@ use crate::settings::Address;
 /// Connections that wait for `accept`; the kernel caps it at its own `somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the kernel keeps for a client beyond what is on its way. Of a client that reads slowly we
+/// hear that it reads whenever about half of this has gone, and not only after megabytes.
+const UNSENT: u32 = 128 * 1024;
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
@@ -121,6 +125,7 @@ fn open(addr: SocketAddr, reuse_port: bool, dual: bool) -> io::Result<TcpListene
     let probes =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

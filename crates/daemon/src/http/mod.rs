@@ -8,7 +8,10 @@ mod clock;
 mod connection;
 mod intake;
 mod server;
+mod socket;
+mod streams;
 mod token;
+mod watch;
 
 pub use bind::{BindError, Listener, bind, bind_per_core};
 pub use buffer::{Buffer, Reserved};

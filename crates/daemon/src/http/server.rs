@@ -1,22 +1,23 @@
 //! The accept loop and the watch over its connections.
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::service::HttpService;
+use hyper::service::Service;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::bind::Listener;
-use super::clock::{HeadClock, Stage};
+use super::clock::Clock;
 use super::connection::{self, Peer, Shared};
+use super::watch::Watch;
 use crate::drain::{Drain, Guard};
 use crate::tls::Tls;
 
@@ -31,6 +32,9 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Time for the next request to begin.
     pub idle_timeout: Duration,
+    /// Time for a client to take some of what is there for it, if only a byte: one that takes
+    /// nothing for so long is cut off. An answer that has nothing to send for now may be silent.
+    pub send_timeout: Duration,
     /// Bytes of a request's head; more is answered with 431.
     pub max_head_bytes: usize,
     /// Header fields of a request; more is answered with 431.
@@ -45,6 +49,7 @@ impl Limits {
             connections: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            send_timeout: Duration::from_secs(60),
             max_head_bytes: 64 * 1024,
             // So many hyper parses without allocating.
             max_headers: 100,
@@ -78,7 +83,7 @@ impl Server {
     /// A connection that was upgraded leaves the server's care: hold a [`Drain::guard`] meanwhile.
     pub async fn serve<S, B>(self, make: impl Fn(&Peer) -> S + Clone + Send + 'static) -> io::Result<()>
     where
-        S: HttpService<Incoming, ResBody = B> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body + Send + 'static,
@@ -98,7 +103,7 @@ impl Server {
     /// [`tokio::task::LocalSet`] or a local runtime.
     pub async fn serve_local<S, B>(self, make: impl Fn(&Peer) -> S + Clone + 'static) -> io::Result<()>
     where
-        S: HttpService<Incoming, ResBody = B> + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
         S::Error: Into<BoxError>,
         S::Future: 'static,
         B: Body + 'static,
@@ -122,6 +127,12 @@ impl Server {
         // A connection that waits for a place. Whoever waits for a connection holds no place, or
         // listeners with one limit would keep each other from the last ones.
         let mut waiting: Option<(TcpStream, SocketAddr)> = None;
+        let mut begin = |watch: &mut Watch, stream, addr, permit| {
+            let clock = Arc::new(Clock::default());
+            let held = Held { _permit: permit, _guard: shared.drain.guard() };
+            let task = spawn(Accepted { stream, addr, shared: shared.clone(), clock: clock.clone(), held });
+            watch.add(task, clock);
+        };
         loop {
             let places = shared.limits.connections.clone();
             tokio::select! {
@@ -131,14 +142,14 @@ impl Server {
                 permit = places.acquire_owned(), if waiting.is_some() => {
                     // The semaphore is never closed.
                     if let (Ok(permit), Some((stream, addr))) = (permit, waiting.take()) {
-                        watch.add(&shared, stream, addr, permit, &mut spawn);
+                        begin(&mut watch, stream, addr, permit);
                     }
                 }
                 accepted = listener.accept(), if waiting.is_none() => match accepted {
                     Ok((stream, addr)) => {
                         backoff.reset();
                         match shared.limits.connections.clone().try_acquire_owned() {
-                            Ok(permit) => watch.add(&shared, stream, addr, permit, &mut spawn),
+                            Ok(permit) => begin(&mut watch, stream, addr, permit),
                             Err(_) => waiting = Some((stream, addr)),
                         }
                     }
@@ -150,7 +161,7 @@ impl Server {
         let mut next = waiting.map(Ok);
         while let Some(Ok((stream, addr))) = next {
             let Ok(permit) = shared.limits.connections.clone().try_acquire_owned() else { break };
-            watch.add(&shared, stream, addr, permit, &mut spawn);
+            begin(&mut watch, stream, addr, permit);
             next = at_once(listener.accept()).await;
         }
         drop(listener);
@@ -183,106 +194,8 @@ struct Accepted {
     stream: TcpStream,
     addr: SocketAddr,
     shared: Shared,
-    clock: Arc<HeadClock>,
+    clock: Arc<Clock>,
     held: Held,
-}
-
-/// The connections of one accept loop, and since when each stands where it stands.
-struct Watch {
-    header_timeout: Duration,
-    idle_timeout: Duration,
-    interval: Duration,
-    next_tick: Option<tokio::time::Instant>,
-    connections: HashMap<u64, Watched>,
-    next: u64,
-}
-
-struct Watched {
-    task: AbortHandle,
-    clock: Arc<HeadClock>,
-    stage: (u32, Stage),
-    since: Instant,
-}
-
-impl Watch {
-    fn new(limits: &Limits) -> Self {
-        let shortest = limits.header_timeout.min(limits.idle_timeout);
-        let interval = (shortest / 20).clamp(Duration::from_millis(5), Duration::from_millis(500));
-        let (header_timeout, idle_timeout) = (limits.header_timeout, limits.idle_timeout);
-        Self { header_timeout, idle_timeout, interval, next_tick: None, connections: HashMap::new(), next: 0 }
-    }
-
-    fn add(
-        &mut self,
-        shared: &Shared,
-        stream: TcpStream,
-        addr: SocketAddr,
-        permit: OwnedSemaphorePermit,
-        spawn: &mut impl FnMut(Accepted) -> AbortHandle,
-    ) {
-        let clock = Arc::new(HeadClock::default());
-        let held = Held { _permit: permit, _guard: shared.drain.guard() };
-        let task = spawn(Accepted { stream, addr, shared: shared.clone(), clock: clock.clone(), held });
-        let watched = Watched { task, clock, stage: (0, Stage::Serving), since: Instant::now() };
-        self.connections.insert(self.next, watched);
-        self.next += 1;
-        let first_tick = || tokio::time::Instant::now() + self.interval;
-        self.next_tick.get_or_insert_with(first_tick);
-    }
-
-    /// Resolves when it is time for a sweep; never while there is nothing to sweep.
-    async fn tick(&self) {
-        match self.next_tick {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Forgets what has ended, and ends what is late. While draining, who has not begun a request
-    /// is late: some clients open a second connection just in case and would hold up the end.
-    fn sweep(&mut self, draining: bool) {
-        let now = Instant::now();
-        let (header, idle) = (self.header_timeout, self.idle_timeout);
-        let idle = if draining { self.interval.min(idle) } else { idle };
-        self.connections.retain(|_, watched| {
-            if watched.task.is_finished() {
-                return false;
-            }
-            let stage = watched.clock.stage();
-            if stage != watched.stage {
-                watched.stage = stage;
-                watched.since = now;
-                return true;
-            }
-            let waited = now - watched.since;
-            let late = match stage.1 {
-                Stage::Serving => false,
-                Stage::Idle => waited >= idle,
-                Stage::Head => waited >= header,
-            };
-            if late {
-                watched.task.abort();
-            }
-            !late
-        });
-        let any = !self.connections.is_empty();
-        self.next_tick = any.then(|| tokio::time::Instant::now() + self.interval);
-    }
-
-    /// Waits for the last connection, and drops those that outlast the drain.
-    async fn finish(mut self, drain: &Drain) {
-        let mut expired = std::pin::pin!(drain.expired());
-        // Short from here on, so that the end is not held up by our own slowness to notice it.
-        self.interval = self.interval.min(Duration::from_millis(20));
-        self.next_tick = Some(tokio::time::Instant::now());
-        while self.next_tick.is_some() {
-            tokio::select! {
-                () = self.tick() => self.sweep(true),
-                () = &mut expired => break,
-            }
-        }
-        self.connections.values().for_each(|watched| watched.task.abort());
-    }
 }
 
 /// Pauses after accept errors such as EMFILE, which come back at once as long as they last.

@@ -35,7 +35,7 @@ pub trait Config: Sized {
     /// The configuration, or `None` when `problems` says why there is none.
     fn from_values(values: &Values, problems: &mut Problems) -> Option<Self>;
 
-    /// What only `--check-config` looks at: files that a running daemon waits for or keeps the last
-    /// good one of, so that a bad one does not keep it from starting.
-    fn check(&self, _problems: &mut Problems) {}
+    /// What `--check-config` looks at besides: files that only a start reads, or that a running daemon
+    /// waits for. A value that was refused already has its default here.
+    fn check(_values: &Values, _problems: &mut Problems) {}
 }

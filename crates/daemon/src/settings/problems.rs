@@ -107,6 +107,15 @@ impl Problems {
         self.warnings.iter()
     }
 
+    /// Adds all of `others`.
+    pub(crate) fn extend(&mut self, others: Self) {
+        for Problem { place, message, syntax } in others.found {
+            self.push(place, message, syntax);
+        }
+        self.warnings.extend(others.warnings);
+        self.refused_secret |= others.refused_secret;
+    }
+
     /// Whether only flags are at fault, so that the call was wrong rather than the configuration.
     pub(crate) fn is_usage(&self) -> bool {
         self.refused_secret || (!self.is_empty() && self.found.iter().all(|problem| problem.place.usage))

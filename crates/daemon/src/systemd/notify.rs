@@ -3,12 +3,14 @@ use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-/// Tells the service manager how the daemon fares. Does nothing where nobody asked.
-#[derive(Debug, Default)]
+/// Tells the service manager how the daemon fares. Does nothing where nobody asked. Cheap to clone.
+#[derive(Debug, Default, Clone)]
 pub struct Notifier {
-    socket: Option<UnixDatagram>,
+    socket: Option<Arc<UnixDatagram>>,
     watchdog: Option<Duration>,
 }
 
@@ -27,7 +29,7 @@ impl Notifier {
     pub fn connect(name: &OsStr, watchdog_usec: Option<&str>) -> Self {
         let socket = open(name).inspect_err(|error| tracing::warn!("systemd cannot be told: {error}"));
         let micros = watchdog_usec.and_then(|text| text.parse().ok()).filter(|micros| *micros > 0);
-        Self { socket: socket.ok(), watchdog: micros.map(Duration::from_micros) }
+        Self { socket: socket.ok().map(Arc::new), watchdog: micros.map(Duration::from_micros) }
     }
 
     /// Whether anybody listens.
@@ -60,6 +62,29 @@ impl Notifier {
     /// How often [`Notifier::watchdog`] has to be called: twice in the time that systemd allows.
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.filter(|_| self.is_active()).map(|allowed| allowed / 2)
+    }
+
+    /// Does work that blocks this thread, while another one calls [`Notifier::watchdog`]: no longer than
+    /// `limit`, so that it is noticed when the work never ends.
+    pub fn alive_during<T>(&self, limit: Duration, work: impl FnOnce() -> T) -> T {
+        let Some(interval) = self.watchdog_interval() else { return work() };
+        // However short the work is: there may be more of it at once.
+        self.watchdog();
+        std::thread::scope(|scope| {
+            let (working, ended) = mpsc::channel::<()>();
+            let until = Instant::now() + limit;
+            let tell = move || {
+                while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) && Instant::now() < until
+                {
+                    self.watchdog();
+                }
+            };
+            // Without a thread the work has the time that the watchdog leaves it.
+            drop(std::thread::Builder::new().name("watchdog".into()).spawn_scoped(scope, tell));
+            let done = work();
+            drop(working);
+            done
+        })
     }
 
     fn send(&self, state: &str) {
@@ -120,6 +145,22 @@ mod tests {
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         Notifier::connect(OsStr::new(&format!("@{name}")), None).ready();
         assert_eq!(received(&socket), "READY=1");
+    }
+
+    #[test]
+    fn work_that_blocks_is_alive_until_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let notifier = Notifier::connect(path.as_os_str(), Some("20000"));
+        notifier.alive_during(Duration::from_secs(60), || {
+            assert_eq!((received(&socket), received(&socket)), ("WATCHDOG=1".into(), "WATCHDOG=1".into()));
+        });
+        notifier.stopping();
+        while received(&socket) != "STOPPING=1" {}
+        notifier.alive_during(Duration::ZERO, || std::thread::sleep(Duration::from_millis(50)));
+        notifier.ready();
+        assert_eq!((received(&socket), received(&socket)), ("WATCHDOG=1".into(), "READY=1".into()));
     }
 
     #[test]

@@ -78,12 +78,8 @@ impl Outcome {
 /// How the services stand, for readiness and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// When the file was last read, or tried to be.
-    pub tried_at: Option<Timestamp>,
     /// Why the file as last read is not in force. `None`: it is.
     pub problem: Option<String>,
-    /// Whether that is because it has no node.
-    pub held: bool,
     /// The number of the load in force; 0 before the first.
     pub load: u64,
     /// When that was.

@@ -1,12 +1,12 @@
-//! What is wrong with a file, by line, without end in number but not in memory.
+//! What is wrong with a file, by line, and not without end.
 
 use daemon::settings::{Place, Problems};
 
 /// How many problems and how many warnings are told.
 const TOLD: usize = 100;
 
-/// How many are remembered, to tell those of the first lines.
-const REMEMBERED: usize = 2000;
+/// How many are remembered, to tell those of the first lines. After so many problems nobody looks for more.
+const REMEMBERED: usize = 1000;
 
 /// Problems and warnings of one file.
 #[derive(Debug, Default)]
@@ -20,7 +20,8 @@ pub(super) struct Findings {
 #[derive(Debug, Default)]
 struct List {
     remembered: Vec<(usize, String)>,
-    forgotten: usize,
+    /// Whether there were more.
+    forgotten: bool,
 }
 
 impl Findings {
@@ -50,6 +51,11 @@ impl Findings {
         !self.broken.is_empty()
     }
 
+    /// Whether there are so many problems that more would not be told.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.forgotten
+    }
+
     /// Tells all to `problems`; whether there was no error.
     pub(super) fn report(self, file: &str, problems: &mut Problems) -> bool {
         let good = self.errors.remembered.is_empty();
@@ -64,20 +70,21 @@ impl List {
         if self.remembered.len() < REMEMBERED {
             self.remembered.push((line, message));
         } else {
-            self.forgotten += 1;
+            self.forgotten = true;
         }
     }
 
     fn tell(mut self, mut tell: impl FnMut(usize, String)) {
         self.remembered.sort_by_key(|(line, _)| *line);
-        let more = self.remembered.len().saturating_sub(TOLD) + self.forgotten;
+        let more = self.remembered.len().saturating_sub(TOLD);
+        let at_least = if self.forgotten { "at least " } else { "" };
         let mut from_here = 0;
         for (line, message) in self.remembered.into_iter().take(TOLD) {
             tell(line, message);
             from_here = line;
         }
         if more > 0 {
-            tell(from_here, format!("and {more} more from here on"));
+            tell(from_here, format!("and {at_least}{more} more from here on"));
         }
     }
 }

@@ -50,7 +50,7 @@ impl Spec {
     /// for which the file names none.
     ///
     /// All that is wrong goes into `problems`, with lines, and then there is no spec; of more than a
-    /// hundred problems the first hundred and the number of the others.
+    /// hundred problems the first hundred and the number of the others, which stops at a thousand.
     pub fn parse(file: &str, content: &[u8], default: Algorithm, problems: &mut Problems) -> Option<Self> {
         let mut findings = Findings::default();
         let spec = Reader::new(content, &mut findings).and_then(|reader| reader.read(default));

@@ -31,30 +31,34 @@ impl Reader<'_, '_> {
             self.findings.error(field.line, message);
             return Vec::new();
         };
-        let mut nodes = Vec::with_capacity(items.len());
-        let mut seen: HashMap<&str, (usize, f64)> = HashMap::with_capacity(items.len());
+        let limit = match algorithm {
+            Some(Algorithm::Keyrouter02) => MAX_NODES_KEYROUTER_02,
+            _ => MAX_NODES,
+        };
+        let expected = items.len().min(limit);
+        let mut nodes = Vec::with_capacity(expected);
+        let mut seen: HashMap<&str, (usize, f64)> = HashMap::with_capacity(expected);
         for item in items.iter() {
+            if self.findings.is_full() {
+                break;
+            }
             let Some(node) = self.node(item) else { continue };
             match seen.entry(node.address) {
                 Entry::Occupied(first) => self.repeated(service, &node, *first.get()),
+                Entry::Vacant(_) if nodes.len() == limit => {
+                    let message = format!(
+                        "service {} has more nodes than the {limit} that its algorithm can hold",
+                        quoted(service)
+                    );
+                    self.findings.error(field.line, message);
+                    break;
+                }
                 Entry::Vacant(place) => {
                     place.insert((node.line, node.weight));
                     self.check(&node, algorithm);
                     nodes.push((node.address.into(), node.weight));
                 }
             }
-        }
-        let limit = match algorithm {
-            Some(Algorithm::Keyrouter02) => MAX_NODES_KEYROUTER_02,
-            _ => MAX_NODES,
-        };
-        if nodes.len() > limit {
-            let message = format!(
-                "service {} has {} nodes, more than the {limit} that its algorithm can hold",
-                quoted(service),
-                nodes.len()
-            );
-            self.findings.error(field.line, message);
         }
         nodes
     }

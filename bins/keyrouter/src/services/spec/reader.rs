@@ -1,5 +1,6 @@
 //! From a file's bytes to its services.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use common::ring::Algorithm;
@@ -17,8 +18,9 @@ const ALL_ERRORS_UP_TO: usize = 1 << 20;
 /// Reads one file.
 pub(super) struct Reader<'a, 'f> {
     text: &'a str,
-    /// Where each line starts, to turn an offset into a line.
-    lines: Vec<usize>,
+    /// Where each line starts, to turn an offset into a line. Made after the text was parsed, which is
+    /// when most memory is in use.
+    lines: OnceCell<Vec<usize>>,
     pub(super) findings: &'f mut Findings,
 }
 
@@ -41,14 +43,16 @@ impl<'a, 'f> Reader<'a, 'f> {
                 return None;
             }
         };
-        let breaks = memchr::memchr_iter(b'\n', content);
-        let lines = std::iter::once(0).chain(breaks.map(|at| at + 1)).collect();
-        Some(Self { text, lines, findings })
+        Some(Self { text, lines: OnceCell::new(), findings })
     }
 
     /// The line of an offset, counted from 1.
     pub(super) fn line_of(&self, offset: usize) -> usize {
-        self.lines.partition_point(|start| *start <= offset)
+        let lines = self.lines.get_or_init(|| {
+            let breaks = memchr::memchr_iter(b'\n', self.text.as_bytes());
+            std::iter::once(0).chain(breaks.map(|at| at + 1)).collect()
+        });
+        lines.partition_point(|start| *start <= offset)
     }
 
     /// What the file says.
@@ -101,6 +105,9 @@ impl<'a, 'f> Reader<'a, 'f> {
         let mut services = Vec::with_capacity(items.len());
         let mut lines: HashMap<&str, usize> = HashMap::with_capacity(items.len());
         for item in items.iter() {
+            if self.findings.is_full() {
+                break;
+            }
             let line = self.line_of(item.span().start);
             let DeValue::Table(table) = item.get_ref() else {
                 let message = format!("'Services' holds tables, not {}", noun(item.get_ref()));

@@ -28,6 +28,9 @@ impl Reader<'_, '_> {
         members.sort_by_key(|(key, _)| key.span().start);
         let mut found: [Option<(&str, Field<'t>)>; N] = [None; N];
         for (key, value) in members {
+            if self.findings.is_full() {
+                break;
+            }
             let (name, line) = (&**key.get_ref(), self.line_of(key.span().start));
             let Some(index) = known.iter().position(|known| known.eq_ignore_ascii_case(name)) else {
                 self.findings.error(line, unknown(name, &known));

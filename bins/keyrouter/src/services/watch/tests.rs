@@ -17,9 +17,14 @@ fn known(seen: Seen) -> Known {
     Known::default().then(seen)
 }
 
+fn settled(number: u8) -> Option<Told> {
+    Some(Told { seen: content(number), settled: true })
+}
+
 /// Plays looks half a second apart: digits are contents under stamps of their own, `x` is unreadable.
-/// What is told is put in force at once. Says what was told at which look.
-fn play(known: Known, looks: &str) -> Vec<(usize, String)> {
+/// What is told is put in force at once, where it is settled or `taken`. Says what was told at which look,
+/// with `?` when it was not settled.
+fn play(known: Known, looks: &str, taken: bool) -> Vec<(usize, String)> {
     let (mut watcher, mut known, start) = (Watcher::default(), known, Instant::now());
     let mut told = Vec::new();
     for (index, what) in looks.chars().enumerate() {
@@ -28,9 +33,12 @@ fn play(known: Known, looks: &str) -> Vec<(usize, String)> {
             None => Look::Unreadable,
         };
         let now = start + EVERY * index as u32;
-        if let Some(seen) = watcher.look(look, known, now) {
-            known = known.then(seen);
-            told.push((index, if seen == Seen::Unreadable { "x".to_owned() } else { what.to_string() }));
+        if let Some(Told { seen, settled }) = watcher.look(look, known, now) {
+            assert_eq!(seen == Seen::Unreadable, what == 'x');
+            if settled || taken {
+                known = known.then(seen);
+            }
+            told.push((index, if settled { what.to_string() } else { format!("{what}?") }));
         }
     }
     told
@@ -55,10 +63,44 @@ fn a_change_counts_when_it_is_seen_twice() {
     ];
     for (looks, expected) in table {
         let expected: Vec<_> = expected.iter().map(|(index, what)| (*index, (*what).to_owned())).collect();
-        assert_eq!(play(known(content(1)), looks), expected, "{looks}");
+        assert_eq!(play(known(content(1)), looks, true), expected, "{looks}");
     }
-    assert_eq!(play(Known::default(), "11"), [(1, "1".to_owned())], "what nobody has read is a change");
-    assert_eq!(play(known(Seen::Unreadable), "xxxx"), [], "known to be missing already");
+    assert_eq!(play(Known::default(), "11", true), [(1, "1".to_owned())], "what nobody has read is a change");
+    assert_eq!(play(known(Seen::Unreadable), "xxxx", true), [], "known to be missing already");
+}
+
+#[test]
+fn what_never_rests_is_told_at_the_third_look() {
+    let table = [
+        ("1234", true, "3:4?"),
+        ("123456789", true, "3:4? 6:7?"),
+        ("12343434", true, "3:4?"),
+        ("1234353", true, "3:4? 6:3?"),
+        ("1231456", true, "6:6?"),
+        ("123444", true, "3:4?"),
+        ("12x34", true, "3:3?"),
+        ("12x2xx", true, "3:2? 5:x"),
+        // What was not taken, because it is half a file, is told again: changed at once, the same once more.
+        ("1234567", false, "3:4? 4:5? 5:6? 6:7?"),
+        ("12344444", false, "3:4? 4:4"),
+        ("1234155", false, "3:4? 6:5"),
+    ];
+    for (looks, taken, expected) in table {
+        let told = play(known(content(1)), looks, taken);
+        let told: Vec<String> = told.iter().map(|(look, what)| format!("{look}:{what}")).collect();
+        assert_eq!(told.join(" "), expected, "{looks}, taken: {taken}");
+    }
+}
+
+#[test]
+fn what_is_written_again_and_again_does_not_rest_though_it_is_the_same() {
+    let (mut watcher, known, start) = (Watcher::default(), known(content(1)), Instant::now());
+    let mut look = |stamp: u64, index: u32| {
+        watcher.look(Look::Content(Stamp::numbered(stamp), [2; 32]), known, start + EVERY * index)
+    };
+    let unsettled = Some(Told { seen: content(2), settled: false });
+    assert_eq!([look(1, 0), look(2, 1), look(3, 2), look(4, 3)], [None, None, unsettled, unsettled]);
+    assert_eq!(look(4, 4), settled(2));
 }
 
 #[test]
@@ -67,14 +109,10 @@ fn what_was_told_is_not_told_again_while_it_is_being_taken() {
     let mut look = |number: u8, known| {
         watcher.look(Look::Content(Stamp::numbered(number.into()), [number; 32]), known, now)
     };
-    assert_eq!([look(2, known), look(2, known)], [None, Some(content(2))]);
+    assert_eq!([look(2, known), look(2, known)], [None, settled(2)]);
     assert_eq!([look(2, known), look(2, known)], [None, None], "somebody is at it");
     let again = known.then(content(1));
-    assert_eq!(
-        [look(2, again), look(2, again)],
-        [None, Some(content(2))],
-        "what was read was something else"
-    );
+    assert_eq!([look(2, again), look(2, again)], [None, settled(2)], "what was read was something else");
 }
 
 #[test]
@@ -98,7 +136,7 @@ enum Event {
     Remove,
     /// A reload by other means.
     Signal,
-    /// The first change that was told is put in force.
+    /// The first change that was told is put in force, unless it is stale.
     Take,
     Wait,
 }
@@ -122,16 +160,23 @@ proptest! {
         let (mut watcher, start) = (Watcher::default(), Instant::now());
         let (mut current, mut stamp) = (Seen::Unreadable, 0);
         let mut known = known(current);
+        // When what is in force was read.
+        let mut known_at = 0;
         let mut queue = VecDeque::new();
-        // The two looks before, whether they read or not.
-        let mut before = [None, None];
+        // The last three looks, whether they read or not.
+        let mut before = [None; 3];
         let quiet = std::iter::repeat_n(Event::Take, 40);
         for (tick, event) in events.into_iter().chain(quiet).enumerate() {
             match event {
                 Event::Write(number) => (current, stamp) = (content(number), 1 + tick as u64 / coarse),
                 Event::Remove => current = Seen::Unreadable,
-                Event::Signal => known = known.then(current),
-                Event::Take => known = queue.pop_front().map_or(known, |seen| known.then(seen)),
+                Event::Signal => (known, known_at) = (known.then(current), tick),
+                Event::Take => {
+                    if let Some((seen, after, at)) = queue.pop_front() && after == known.number {
+                        prop_assert!(at >= known_at, "an older one in the place of a newer");
+                        (known, known_at) = (known.then(seen), at);
+                    }
+                }
                 Event::Wait => {}
             }
             if tick % 5 != 0 {
@@ -144,11 +189,14 @@ proptest! {
                 Seen::Content(_) if !watcher.must_read(&numbered, known) => Look::SameStamp,
                 Seen::Content(hash) => Look::Content(numbered, hash),
             };
-            before = [before[1], Some(current)];
-            if let Some(seen) = watcher.look(look, known, now) {
-                prop_assert_eq!(before, [Some(seen), Some(seen)]);
+            let version = if current == Seen::Unreadable { 0 } else { stamp };
+            before = [before[1], before[2], Some((current, version))];
+            if let Some(Told { seen, settled }) = watcher.look(look, known, now) {
+                prop_assert_eq!(current, seen);
                 prop_assert_ne!(known.seen, Some(seen));
-                queue.push_back(seen);
+                prop_assert_eq!(before[1] == before[2], settled);
+                prop_assert!(settled || (seen != Seen::Unreadable && before[0].is_some()));
+                queue.push_back((seen, known.number, tick));
             }
         }
         prop_assert_eq!(known.seen, Some(current));
@@ -170,9 +218,10 @@ async fn real_changes_are_handed_over_once_each() {
         last_read,
         || 100,
         Duration::from_millis(20),
-        move |read| {
-            shared.set(Seen::of(&read));
-            let text = read.map(|content| String::from_utf8(content.bytes).unwrap());
+        move |change| {
+            assert_eq!(change.after, shared.get().number);
+            shared.set(Seen::of(&change.read));
+            let text = change.read.map(|content| String::from_utf8(content.bytes).unwrap());
             sender.send(text.unwrap_or_else(|error| error.to_string())).unwrap();
         },
     );
