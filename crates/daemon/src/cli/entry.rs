@@ -144,7 +144,6 @@ fn act<C: Config>(
     match call.action {
         Action::Print => say(&print_config(loaded.values())),
         _ => {
-            small_pages();
             let log = crate::log::init(loaded.values());
             for warning in loaded.warnings() {
                 tracing::warn!("{warning}");
@@ -156,13 +155,6 @@ fn act<C: Config>(
             ended
         }
     }
-}
-
-/// The allocator asks for huge pages, of which a daemon that is idle would use a few bytes each
-/// (docs/adr/0018). Processes that this one starts inherit it.
-fn small_pages() {
-    // A kernel that does not know of it has none to switch off.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 fn check<C: Config>(program: &'static Program, call: Call, environment: Environment) -> anyhow::Result<()> {
