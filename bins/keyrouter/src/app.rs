@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use daemon::http::{Buffer, Limits, Listener, Peer, Server, bind_per_core};
+use daemon::http::{Buffer, Listener, Peer, Server, bind_per_core};
 use daemon::lifecycle::Lifecycle;
 use daemon::log::log_listening;
 use daemon::settings::Values;
@@ -116,17 +116,13 @@ fn listen(
     shared: &Arc<Shared>,
     tls: Option<&Tls>,
 ) -> anyhow::Result<Vec<JoinHandle<std::io::Result<()>>>> {
-    let mut limits = Limits::new(config.max_connections);
-    limits.max_head_bytes = config.max_header;
-    limits.idle_timeout = config.keep_alive;
-    limits.header_timeout = config.header_timeout;
-    limits.send_timeout = config.send_timeout;
     if let Some(first) = listeners.first() {
         log_listening("api", first.addr());
     }
     let mut threads = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
-        let server = Server::new(listener, limits.clone(), lifecycle.drain.clone()).with_tls(tls.cloned());
+        let server =
+            Server::new(listener, config.limits.clone(), lifecycle.drain.clone()).with_tls(tls.cloned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = shared.clone();
         let run = move || {

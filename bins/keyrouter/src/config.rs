@@ -2,10 +2,9 @@
 //! look into the files.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use common::ring::Algorithm;
-use daemon::http::{BodyLimits, Token};
+use daemon::http::{BodyLimits, Limits, Token};
 use daemon::settings::{Address, Config as DaemonConfig, Problems, Values};
 use daemon::tls::{ClientAuth, TlsFiles};
 
@@ -22,16 +21,8 @@ pub struct Config {
     pub watch: bool,
     /// How many threads answer.
     pub workers: usize,
-    /// Connections at once.
-    pub max_connections: usize,
-    /// Bytes of a request's head.
-    pub max_header: usize,
-    /// How long a connection may be idle between requests.
-    pub keep_alive: Duration,
-    /// How long a request's head may take.
-    pub header_timeout: Duration,
-    /// How long a client may take nothing of its answer.
-    pub send_timeout: Duration,
+    /// What bounds a connection.
+    pub limits: Limits,
     /// Certificate, key and authority of clients.
     pub tls: Option<TlsFiles>,
     /// The file with the token that lookups have to carry.
@@ -72,11 +63,7 @@ impl DaemonConfig for Config {
             services: values.opt_path("services")?,
             watch: values.switch("watch"),
             workers: values.opt_integer("workers").unwrap_or_else(processors),
-            max_connections: values.opt_integer("max-connections")?,
-            max_header: usize::try_from(values.opt_size("max-header")?).ok()?,
-            keep_alive: values.opt_duration("keep-alive")?,
-            header_timeout: values.opt_duration("header-timeout")?,
-            send_timeout: values.opt_duration("send-timeout")?,
+            limits: Limits::from_values(values)?,
             reading: reading(values)?,
             bounds: bounds?,
             token_file: values.opt_path("api.token-file"),

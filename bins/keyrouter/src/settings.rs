@@ -1,5 +1,6 @@
 //! Every flag, variable and key of keyrouter, in one table.
 
+use daemon::http::LISTENER_SETTINGS;
 use daemon::settings::{Api, Argument, Kind, Program, Setting, Subcommand, Unit};
 
 /// keyrouter as its users meet it.
@@ -9,6 +10,7 @@ pub static PROGRAM: Program = Program {
                keyrouter lookup --services services.toml sessions user-7 --max 2\n\
                keyrouter diff services.toml services.toml.new",
     settings: SETTINGS,
+    shared: &[LISTENER_SETTINGS],
     subcommands: &[LOOKUP, DIFF],
     api: Api::Address { address: "address", certificates: &["tls.cert"] },
     unit: Unit { low_ports: true, ..Unit::DEFAULT },
@@ -91,24 +93,6 @@ static SETTINGS: &[Setting] = &[
         .group(LIMITS)
         .default("4MiB"),
     Setting::new(
-        "max-header",
-        Kind::Size { min: 8192, max: 16 << 20 },
-        "Largest head of a request; more is 431",
-    )
-    .flag("max-header")
-    .group(LIMITS)
-    .default("64KiB")
-    .at_start(),
-    Setting::new(
-        "max-connections",
-        Kind::Integer { min: 1, max: 10_000_000 },
-        "Connections at once; others wait",
-    )
-    .flag("max-connections")
-    .group(LIMITS)
-    .default("50000")
-    .at_start(),
-    Setting::new(
         "body-timeout",
         Kind::WAIT,
         "How long a request's body may pause; on the whole it has to make 500 bytes a second",
@@ -116,21 +100,6 @@ static SETTINGS: &[Setting] = &[
     .flag("body-timeout")
     .group(LIMITS)
     .default("10s"),
-    Setting::new("send-timeout", Kind::WAIT, "How long a client may take nothing of what is sent to it")
-        .flag("send-timeout")
-        .group(LIMITS)
-        .default("60s")
-        .at_start(),
-    Setting::new("keep-alive", Kind::WAIT, "How long a connection may be idle between requests")
-        .flag("keep-alive")
-        .group(LIMITS)
-        .default("75s")
-        .at_start(),
-    Setting::new("header-timeout", Kind::WAIT, "How long the head of a request may take")
-        .flag("header-timeout")
-        .group(LIMITS)
-        .default("10s")
-        .at_start(),
 ];
 
 const COUNT: Kind = Kind::Integer { min: i64::MIN, max: i64::MAX };

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::api::{self, Api, ApiConfig};
-use crate::config::{Config, ListenerConfig};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::proxy::headers::Origin;
@@ -73,7 +73,7 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
     control.block_on(async {
         shared.nodes.load(&config.nodes).await.context("cannot bring in the nodes")?;
         place_nodes(&shared).await;
-        listen_for_clients(&spawner, proxies, limits(&config.listener, files), &lifecycle);
+        listen_for_clients(&spawner, proxies, limits(config.limits.clone(), files), &lifecycle);
         let operators = Drain::new();
         listen_for_operators(&shared, api_listener, &config, &lifecycle, &operators);
         log_listening("api", api_addr);
@@ -179,20 +179,15 @@ fn listen_for_operators(
 }
 
 /// Clients may have three quarters of the open files: requests need connections to nodes too.
-fn limits(config: &ListenerConfig, files: Option<usize>) -> Limits {
+fn limits(configured: Limits, files: Option<usize>) -> Limits {
     let possible = files.map_or(usize::MAX, |files| (files / 4 * 3).max(1));
-    if possible < config.max_connections {
+    if possible < configured.connections() {
         tracing::warn!(
             max_connections = possible,
             "max-connections is less than configured: the limit of open files allows no more"
         );
     }
-    let mut limits = Limits::new(config.max_connections.min(possible));
-    limits.header_timeout = config.header_timeout;
-    limits.send_timeout = config.send_timeout;
-    limits.idle_timeout = config.keep_alive;
-    limits.max_head_bytes = config.max_header;
-    limits
+    configured.at_most(possible)
 }
 
 /// The nodes first: what the log or the disk refuses leaves everything as it was. The reload counts as

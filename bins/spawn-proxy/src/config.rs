@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::node::Node;
-use daemon::http::{BodyLimits, Token};
+use daemon::http::{BodyLimits, Limits, Token};
 use http::Method;
 use regex::bytes::Regex;
 
@@ -25,8 +25,8 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// Bounds of the log.
     pub log: LogConfig,
-    /// Bounds of the listeners.
-    pub listener: ListenerConfig,
+    /// What bounds a connection of a client.
+    pub limits: Limits,
     /// How many threads serve clients.
     pub workers: usize,
     /// Changing routes are open to everybody who reaches the API.
@@ -54,21 +54,6 @@ pub struct LogConfig {
     pub retain: Duration,
     /// How many bytes of them.
     pub retain_bytes: u64,
-}
-
-/// What bounds the listeners.
-#[derive(Debug, Clone)]
-pub struct ListenerConfig {
-    /// Connections at once, of each listener.
-    pub max_connections: usize,
-    /// Bytes of a request's head.
-    pub max_header: usize,
-    /// How long a connection may be idle between requests.
-    pub keep_alive: Duration,
-    /// How long a request's head may take.
-    pub header_timeout: Duration,
-    /// How long a client may take nothing of its answer.
-    pub send_timeout: Duration,
 }
 
 /// What a reload changes.

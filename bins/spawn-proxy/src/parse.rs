@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use common::node::{Node, NodeId, Priority};
-use daemon::http::Token;
+use daemon::http::{Limits, Token};
 use daemon::settings::{Address, Config as DaemonConfig, Problems, Row, Values};
 use http::Method;
 use regex::bytes::Regex;
 
 use crate::config::{
-    Ack, Class, Config, HealthConfig, ListenerConfig, LiveConfig, LogConfig, Ordering, Rules, UpdatesConfig,
+    Ack, Class, Config, HealthConfig, LiveConfig, LogConfig, Ordering, Rules, UpdatesConfig,
 };
 use crate::delivery::backoff::Backoff;
 use crate::route::QueryMode;
@@ -45,13 +45,7 @@ impl DaemonConfig for Config {
                 retain: values.opt_duration("updates.retain")?,
                 retain_bytes: values.opt_size("updates.retain-bytes")?,
             },
-            listener: ListenerConfig {
-                max_connections: values.opt_integer("max-connections")?,
-                max_header: usize::try_from(values.opt_size("max-header")?).ok()?,
-                keep_alive: values.opt_duration("keep-alive")?,
-                header_timeout: values.opt_duration("header-timeout")?,
-                send_timeout: values.opt_duration("send-timeout")?,
-            },
+            limits: Limits::from_values(values)?,
             workers: values.opt_integer("workers").unwrap_or_else(processors),
             insecure_api: values.switch("api.insecure"),
             api_token: api_token?,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::http::LISTENER_SETTINGS;
 use daemon::settings::{Api, BareUnit, Kind, Program, Setting, Unit};
 
 /// spawn-proxy as its users meet it.
@@ -10,6 +11,7 @@ pub static PROGRAM: Program = Program {
                spawn-proxy --config /etc/spawn.toml --check-config\n\
                spawn-proxy --config /etc/spawn.toml --print-config",
     settings: SETTINGS,
+    shared: &[LISTENER_SETTINGS],
     api: Api::HostPort { host: "api.host", port: "api.port", certificates: &[] },
     bare_service_words: true,
     unit: Unit { state_flag: Some("data-dir"), low_ports: true, ..Unit::DEFAULT },
@@ -215,24 +217,10 @@ static SETTINGS: &[Setting] = &[
         .flag("max-body")
         .group(LIMITS)
         .default("64MiB"),
-    Setting::new("max-header", Kind::Size { min: 8192, max: 16 << 20 }, "Largest head of a request")
-        .flag("max-header")
-        .group(LIMITS)
-        .default("64KiB")
-        .at_start(),
     Setting::new("max-buffer", Kind::SIZE, "Memory for the bodies of all requests that are being received")
         .flag("max-buffer")
         .group(LIMITS)
         .default("256MiB"),
-    Setting::new(
-        "max-connections",
-        Kind::Integer { min: 1, max: 10_000_000 },
-        "Connections of clients at once",
-    )
-    .flag("max-connections")
-    .group(LIMITS)
-    .default("50000")
-    .at_start(),
     Setting::new(
         "max-pending-bytes",
         Kind::SIZE,
@@ -254,21 +242,6 @@ static SETTINGS: &[Setting] = &[
     .flag("body-timeout")
     .group(LIMITS)
     .default("30s"),
-    Setting::new("send-timeout", Kind::WAIT, "How long a client may take nothing of what is sent to it")
-        .flag("send-timeout")
-        .group(LIMITS)
-        .default("60s")
-        .at_start(),
-    Setting::new("keep-alive", Kind::WAIT, "How long a connection may be idle between requests")
-        .flag("keep-alive")
-        .group(LIMITS)
-        .default("75s")
-        .at_start(),
-    Setting::new("header-timeout", Kind::WAIT, "How long the head of a request may take")
-        .flag("header-timeout")
-        .group(LIMITS)
-        .default("10s")
-        .at_start(),
 ];
 
 static NODE: &[Setting] = &[

@@ -15,7 +15,7 @@ pub fn command(program: &'static Program) -> Command {
             .about(program.about)
             .version(program.version)
             .max_term_width(100)
-            .args(program.settings.iter().chain(super::COMMON).filter_map(|s| setting_arg(program, s)))
+            .args(program.own_settings().chain(super::COMMON).filter_map(|s| setting_arg(program, s)))
             .args(common_args(program))
             // Added by hand, so that they stand under their heading instead of on top of the page.
             .disable_help_flag(true)

@@ -42,6 +42,17 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// How many connections may still come.
+    pub fn connections(&self) -> usize {
+        self.connections.available_permits()
+    }
+
+    /// The same with no more than so many connections; not to be called once connections are served.
+    #[must_use]
+    pub fn at_most(self, connections: usize) -> Self {
+        Self { connections: Self::new(self.connections().min(connections)).connections, ..self }
+    }
+
     /// The usual limits with this many connections at a time. Those that come in excess wait until
     /// one ends, most of them in the kernel.
     pub fn new(max_connections: usize) -> Self {

@@ -25,6 +25,8 @@ pub struct Program {
     pub examples: &'static str,
     /// The table of settings. The common ones (log, drain) are added to it.
     pub settings: &'static [Setting],
+    /// Tables that it shares with other programs.
+    pub shared: &'static [&'static [Setting]],
     /// Subcommands beside those that every daemon has.
     pub subcommands: &'static [Subcommand],
     /// Whether the bare program is of no use, as where a subcommand says what to do.
@@ -46,6 +48,7 @@ impl Program {
             version,
             examples: "",
             settings: &[],
+            shared: &[],
             subcommands: &[],
             subcommand_required: false,
             api: Api::None,
@@ -58,13 +61,18 @@ impl Program {
     pub(crate) fn settings_for(&self, subcommand: Option<&str>) -> Vec<&'static Setting> {
         let own = self.subcommands.iter().filter(|known| Some(known.name) == subcommand);
         let own = own.flat_map(|known| known.settings);
-        self.settings.iter().chain(own).chain(crate::cli::COMMON).collect()
+        self.own_settings().chain(own).chain(crate::cli::COMMON).collect()
     }
 
     /// Every setting that a file of this program may hold.
     pub(crate) fn all_settings(&self) -> Vec<&'static Setting> {
         let of_subcommands = self.subcommands.iter().flat_map(|known| known.settings);
-        self.settings.iter().chain(of_subcommands).chain(crate::cli::COMMON).collect()
+        self.own_settings().chain(of_subcommands).chain(crate::cli::COMMON).collect()
+    }
+
+    /// Those that hold whatever the subcommand.
+    pub(crate) fn own_settings(&self) -> impl Iterator<Item = &'static Setting> {
+        self.settings.iter().chain(self.shared.iter().copied().flatten())
     }
 
     /// The environment variable that names the file.
