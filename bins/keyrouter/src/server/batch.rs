@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::ring::{Algorithm, Answer, Router};
 use daemon::http::{BodyFault, Reserved};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::AnswerBody;
 use crate::services::Service;
@@ -18,20 +19,46 @@ use crate::services::json::escape_into;
 
 /// A piece is finished when it is at least this long.
 const PIECE: usize = 32 * 1024;
-/// Nodes that are looked at, some of them twice, before others have their turn: some tenths of a millisecond.
-const TURN: usize = 20_000;
+/// Nodes that are ranked before others have their turn: some tenths of a millisecond.
+const TURN: usize = 6_000;
 /// How long a batch that finds no room for its next piece waits until it looks again.
 const NO_ROOM: Duration = Duration::from_millis(20);
+
+/// One batch of a thread works at a time, and between two turns the thread looks after its sockets: however
+/// many batches there are, others wait for one turn.
+#[derive(Debug, Clone)]
+pub(super) struct Lane(Arc<Semaphore>);
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Lane {
+    /// Ends a turn when the sockets were looked after. On a task of its own, since the one whose turn it was may
+    /// be left alone by a client that does not read.
+    fn pass(turn: OwnedSemaphorePermit) {
+        tokio::task::spawn_local(async move {
+            tokio::task::yield_now().await;
+            drop(turn);
+        });
+    }
+}
+
+type Rest = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>>>>;
 
 /// The nodes of many keys, as one JSON object.
 pub struct BatchBody {
     pieces: Pieces,
+    lane: Lane,
+    turn: Option<OwnedSemaphorePermit>,
     /// Room for the next piece, or a little more or less.
     room: Option<Reserved>,
     /// Of the keys, for as long as there are some.
     keys: Reserved,
     max_buffer: u64,
-    rest: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    rest: Option<Rest>,
 }
 
 impl fmt::Debug for BatchBody {
@@ -52,11 +79,13 @@ impl BatchBody {
         count: usize,
         reserved: Reserved,
         max_buffer: u64,
+        lane: Lane,
     ) -> Result<AnswerBody, BodyFault> {
         let pieces = Pieces::new(service, keys, count);
         let mut room = reserved.another();
         room.grow(pieces.expected(), max_buffer)?;
-        let mut body = Self { pieces, room: Some(room), keys: reserved, max_buffer, rest: None };
+        let (room, keys, turn, rest) = (Some(room), reserved, None, None);
+        let mut body = Self { pieces, lane, turn, room, keys, max_buffer, rest };
         let first = poll_fn(|cx| body.poll_chunk(cx)).await;
         if body.is_done() {
             return Ok(AnswerBody::Whole(first));
@@ -73,21 +102,32 @@ impl BatchBody {
         }
         loop {
             if let Some(rest) = &mut self.rest {
-                ready!(rest.as_mut().poll(cx));
+                self.turn = ready!(rest.as_mut().poll(cx));
                 self.rest = None;
             }
             if self.pieces.done {
                 return Poll::Ready(None);
             }
             let Some(room) = self.room.take().or_else(|| self.more_room()) else {
-                self.rest = Some(Box::pin(tokio::time::sleep(NO_ROOM)));
+                self.rest = Some(Box::pin(async {
+                    tokio::time::sleep(NO_ROOM).await;
+                    None
+                }));
                 continue;
             };
-            if self.pieces.work() {
+            let Some(turn) = self.turn.take() else {
+                self.room = Some(room);
+                let turns = self.lane.0.clone();
+                // Nobody closes it.
+                self.rest = Some(Box::pin(async { turns.acquire_owned().await.ok() }));
+                continue;
+            };
+            let finished = self.pieces.work();
+            Lane::pass(turn);
+            if finished {
                 return Poll::Ready(Some(room.hold(std::mem::take(&mut self.pieces.piece))));
             }
             self.room = Some(room);
-            self.rest = Some(Box::pin(tokio::task::yield_now()));
         }
     }
 
@@ -135,7 +175,8 @@ impl Pieces {
     /// Works on the piece for one turn; whether it is finished.
     fn work(&mut self) -> bool {
         let cost = match self.service.algorithm {
-            Algorithm::Rendezvous => self.service.rings.len(),
+            // It weighs all nodes, which takes less each than ranking some.
+            Algorithm::Rendezvous => self.service.rings.len() / 16 + self.count,
             Algorithm::Ring | Algorithm::Keyrouter02 => self.count,
         };
         for _ in 0..TURN / (cost + 20) + 1 {

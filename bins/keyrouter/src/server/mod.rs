@@ -31,7 +31,7 @@ use crate::config::{Bounds, Config};
 use crate::metrics::Metrics;
 use crate::services::select::{Shortage, count, select};
 use crate::services::{Catalog, Service};
-use batch::BatchBody;
+use batch::{BatchBody, Lane};
 use route::{Route, route};
 
 /// Answers below this are not counted against the memory for bodies: a request's head takes as much.
@@ -76,6 +76,7 @@ impl Live {
 pub struct Worker {
     shared: Arc<Shared>,
     answer: RefCell<Answer>,
+    lane: Lane,
 }
 
 /// What is known of a client for as long as its connection lasts.
@@ -94,7 +95,7 @@ impl Client {
 impl Worker {
     /// Answers from what all threads share.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, answer: RefCell::default() }
+        Self { shared, answer: RefCell::default(), lane: Lane::default() }
     }
 
     /// Answers one request.
@@ -234,7 +235,15 @@ impl Worker {
         let keys = asked.keys.len();
         // The keys are copies of what the body held, each with a little around it.
         reserved.grow((keys * size_of::<Vec<u8>>()) as u64, bounds.max_buffer)?;
-        let body = BatchBody::answer(service.clone(), asked.keys, count, reserved, bounds.max_buffer).await?;
+        let body = BatchBody::answer(
+            service.clone(),
+            asked.keys,
+            count,
+            reserved,
+            bounds.max_buffer,
+            self.lane.clone(),
+        )
+        .await?;
         self.shared.metrics.batches.inc();
         self.shared.metrics.batch_keys.inc_by(keys as u64);
         Ok(of(&service, body))
