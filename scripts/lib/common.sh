@@ -57,8 +57,12 @@ need() {
 
 has() { command -v "$1" >/dev/null; }
 
-# What a build needs beside Rust: a linker, and a C compiler for the TLS library's C code.
+# What a build needs beside Rust: a linker, a C compiler for the TLS library's C code, and libzmq to link with.
 need_build_tools() {
     find_cargo
     need cc=build-essential || die "a build needs a C compiler"
+    has_libzmq || apt_install libzmq3-dev || die "a build needs libzmq with its headers (Debian: libzmq3-dev)"
 }
+
+# The linker finds what the C compiler finds.
+has_libzmq() { printf 'int main(void){return 0;}' | cc -x c - -include zmq.h -lzmq -o /dev/null 2>/dev/null; }
