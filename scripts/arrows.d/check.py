@@ -10,8 +10,10 @@ import sys
 # Arrows point to a lower floor only.
 FLOORS = {
     "common": 0,
+    "http-fetch": 0,
     "zmq-link": 1,
     "consul-client": 1,
+    "etcd-gateway": 1,
     "supervise": 1,
     "daemon": 1,
     "gone": 2,

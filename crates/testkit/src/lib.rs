@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 mod binary;
+mod consul;
+mod etcd;
 pub mod http;
 mod link;
 mod load;
 mod pki;
 mod port;
 mod process;
+mod python;
 pub mod raw;
 pub mod recorder;
 mod redis;
@@ -22,11 +25,14 @@ mod thread;
 mod wait;
 
 pub use binary::binary;
+pub use consul::ConsulServer;
+pub use etcd::EtcdServer;
 pub use link::FaultLink;
 pub use load::{Load, Outcome, Report, Running, Sent};
 pub use pki::Pki;
 pub use port::free_port;
 pub use process::{Process, Program};
+pub use python::python_with_zmq;
 pub use raw::Raw;
 pub use recorder::{Act, Entry, RecorderNode, RecorderProcess, Rule, Seen};
 pub use redis::RedisServer;

@@ -18,12 +18,6 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Whether the machine has `redis-server`. A test that cannot have one says so and counts as skipped.
-    pub fn available() -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join("redis-server").is_file())
-    }
-
     /// Starts it and waits until it answers.
     pub async fn start() -> Self {
         let folder = TempDir::new();
