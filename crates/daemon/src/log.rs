@@ -24,6 +24,13 @@ impl LogControl {
         Self { level: None }
     }
 
+    /// Logs errors alone, unless somebody asked for a level: for subcommands that do one thing and end.
+    pub fn quiet(&self, values: &Values) {
+        if let Some(handle) = self.level.as_ref().filter(|_| !values.is_set("log-level")) {
+            drop(handle.modify(|level| *level = LevelFilter::ERROR));
+        }
+    }
+
     /// Applies the `log-level` of reloaded values.
     pub fn apply(&self, values: &Values) {
         if let Some(handle) = &self.level {

@@ -161,9 +161,11 @@ fn check<C: Config>(program: &'static Program, call: Call, environment: Environm
     let mut problems = Problems::default();
     let values = Loaded::best_effort(program, &call.flags, &environment);
     C::check(&values, &mut problems);
+    let mut report = String::new();
     match Loaded::load::<C>(program, call.subcommand, call.flags, environment) {
         Err(found) => problems.extend(found),
-        Ok((loaded, _)) => {
+        Ok((loaded, config)) => {
+            report = config.report();
             for warning in loaded.warnings() {
                 complain(program, &format!("warning: {warning}"));
             }
@@ -176,7 +178,7 @@ fn check<C: Config>(program: &'static Program, call: Call, environment: Environm
         complain(program, &format!("warning: {warning}"));
     }
     let what = values.file().unwrap_or("the configuration");
-    say(&format!("{what}: good\n"))
+    say(&format!("{report}{what}: good\n"))
 }
 
 /// Prints every problem on a line of its own; what is left to return is the code.

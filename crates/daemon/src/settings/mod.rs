@@ -35,6 +35,12 @@ pub trait Config: Sized {
     /// The configuration, or `None` when `problems` says why there is none.
     fn from_values(values: &Values, problems: &mut Problems) -> Option<Self>;
 
+    /// What `--check-config` prints on stdout beside its verdict, ending with a newline: what follows from the
+    /// values and a user wants to know before a start.
+    fn report(&self) -> String {
+        String::new()
+    }
+
     /// What `--check-config` looks at besides: files that only a start reads, or that a running daemon
     /// waits for. A value that was refused already has its default here.
     fn check(_values: &Values, _problems: &mut Problems) {}

@@ -74,6 +74,17 @@ impl Problems {
         }
     }
 
+    /// Reports that the value of `key` does not go with others: bad configuration (exit 78), also where it came
+    /// from a flag that is a good one by itself.
+    ///
+    /// # Panics
+    /// When `key` is not in the table.
+    pub fn report_combination(&mut self, values: &Values, key: &str, message: impl Into<String>) {
+        if !values.broken.contains(key) {
+            self.at(&Place { usage: false, ..values.place(key) }, message);
+        }
+    }
+
     /// Reports what is wrong at a place, such as the one of a row.
     pub fn at(&mut self, place: &Place, message: impl Into<String>) {
         self.push(place.clone(), message.into(), false);

@@ -167,6 +167,11 @@ impl Values {
         }
     }
 
+    /// Whether the table has this key: the settings of other subcommands are not in it.
+    pub fn knows(&self, key: &str) -> bool {
+        self.settings.iter().any(|setting| setting.key == key)
+    }
+
     /// A list of texts; empty where it is not set.
     ///
     /// # Panics
