@@ -10,10 +10,10 @@ import sys
 
 import machine
 import report
-from cases import keyrouter, spawn_proxy
+from cases import gone_runner, keyrouter, spawn_proxy
 from servers import Bench
 
-DAEMONS = {"spawn-proxy": spawn_proxy, "keyrouter": keyrouter}
+DAEMONS = {"spawn-proxy": spawn_proxy, "keyrouter": keyrouter, "gone-runner": gone_runner}
 
 
 def names():
