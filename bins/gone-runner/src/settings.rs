@@ -8,7 +8,7 @@ pub static PROGRAM: Program = Program {
                gone-runner run --id nightly --expiry 10s --check-config\n\
                gone-runner send --id nightly --lock redis://10.0.0.5 --wait 'rebuild index'\n\
                gone-runner status --id nightly --lock redis://10.0.0.5 --json\n\
-               gone-runner keygen > gone.key",
+               (umask 077; gone-runner keygen > gone.key)",
     settings: SETTINGS,
     subcommands: &[RUN, SEND, STATUS, KEYGEN],
     subcommand_required: true,
@@ -228,7 +228,7 @@ const STATUS: Subcommand = Subcommand {
 
 const KEYGEN: Subcommand = Subcommand {
     name: "keygen",
-    about: "Print a fresh key file: `gone-runner keygen > gone.key`, the same file on all nodes",
+    about: "Print a fresh key file: `(umask 077; gone-runner keygen > gone.key)`, the same file on all nodes",
     settings: &[],
     arguments: &[],
 };

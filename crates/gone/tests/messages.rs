@@ -68,7 +68,7 @@ async fn without_a_holder_it_fails_or_waits_as_it_was_asked_to() {
     let store = Store::default();
     let outbox = Arc::new(store.plain());
     let error = outbox.send_data("job", "x", NOW).await.unwrap_err();
-    assert_eq!(error, SendError::NoHolder { id: "job".into() });
+    assert_eq!(error, SendError::NoHolder { id: "job".into(), maybe_taken: false });
     let soon = Patience { timeout: Some(Duration::from_millis(200)), wait: true };
     let error = outbox.send_data("job", "x", soon).await.unwrap_err();
     assert!(matches!(&error, SendError::TimedOut { maybe_taken: false, .. }), "{error}");

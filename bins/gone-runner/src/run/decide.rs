@@ -182,14 +182,14 @@ impl Runner {
             }
             Event::Start { token } => {
                 (self.token, self.leaving) = (token, false);
-                self.spawn(now);
+                self.spawn(now, chance);
             }
             Event::Started => self.started(now),
             Event::NotStarted { code } => self.not_started(code, chance),
-            Event::TooLate => self.gone(),
+            Event::TooLate => self.too_late(chance),
             Event::Ended { status, why } => self.ended(now, chance, status, why),
             Event::Checked { well } => self.checked(now, chance, well),
-            Event::RestartDue if self.phase == Phase::Pausing => self.spawn(now),
+            Event::RestartDue if self.phase == Phase::Pausing => self.spawn(now, chance),
             Event::RestartDue => {}
             Event::Quit if self.quitting => {}
             Event::Quit => self.leave(),
@@ -229,9 +229,9 @@ impl Runner {
         }
     }
 
-    fn spawn(&mut self, now: Duration) {
+    fn spawn(&mut self, now: Duration, chance: f64) {
         if now >= self.stop_at || self.quitting {
-            return self.gone();
+            return self.too_late(chance);
         }
         self.phase = Phase::Starting { stop: false };
         self.act(Action::Spawn { token: self.token, kill_at: self.kill_at });
@@ -257,6 +257,15 @@ impl Runner {
         if now >= self.kill_at {
             self.act(Action::Kill);
         }
+    }
+
+    /// The lease may have been renewed since the deadline that was missed: it has to be let go of, or it would be
+    /// held without a child.
+    fn too_late(&mut self, chance: f64) {
+        if !self.leaving && !self.quitting {
+            self.give_up(Duration::ZERO, chance);
+        }
+        self.gone();
     }
 
     /// No child is there, and the lease is (or will be) told to be over.

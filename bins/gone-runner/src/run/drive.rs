@@ -91,6 +91,9 @@ impl Drive {
                     let Exit { status, why, strays } = exit;
                     tracing::info!(?status, ?why, strays, "the child has ended");
                     self.board.ended(status);
+                    if let Some(conversation) = &now.conversation {
+                        conversation.read_out().await;
+                    }
                     now.child = None;
                     Event::Ended { status, why }
                 }

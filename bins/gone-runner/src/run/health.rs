@@ -39,6 +39,11 @@ impl Url {
             return Err(format!("'{text}' is not an http:// URL; for others use --check-cmd, as with curl"));
         }
         let authority = uri.authority().ok_or_else(|| format!("'{text}' has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(
+                "a user and password in the URL are not sent: let the check ask without them".to_owned()
+            );
+        }
         let authority = match authority.port() {
             Some(_) => authority.to_string(),
             None => format!("{authority}:80"),

@@ -1,6 +1,8 @@
 //! From the inbox to the child's stdin, and the child's acknowledgements back.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use gone::message::acks::AckLines;
@@ -13,8 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::board::Counters;
 
-/// So many bytes at most are written before what stands in the pipe is acknowledged.
+/// So many bytes at most are encoded before they are written.
 const PIECE: usize = 64 << 10;
+/// How long reading what a dead child left may take.
+const READ_OUT: Duration = Duration::from_millis(100);
 
 /// The child's ends of the messages.
 #[derive(Debug)]
@@ -37,6 +41,9 @@ pub struct Conversation {
 struct Gate {
     open: Mutex<bool>,
     closed: Notify,
+    /// The child is dead: what it acknowledged stands in the pipe.
+    ended: Notify,
+    read_out: Notify,
 }
 
 impl Gate {
@@ -48,7 +55,12 @@ impl Gate {
 impl Conversation {
     /// Begins to write the turn's messages.
     pub fn begin(turn: Turn, pipes: Pipes, form: Form, id: &str, counters: Counters) -> Self {
-        let gate = Arc::new(Gate { open: Mutex::new(true), closed: Notify::new() });
+        let gate = Arc::new(Gate {
+            open: Mutex::new(true),
+            closed: Notify::new(),
+            ended: Notify::new(),
+            read_out: Notify::new(),
+        });
         let talk = Talk {
             turn,
             gate: gate.clone(),
@@ -58,9 +70,18 @@ impl Conversation {
             next: 0,
             text: BytesMut::new(),
             written: 0,
+            ends: VecDeque::new(),
             counters,
         };
         Self { gate, task: tokio::spawn(talk.run(pipes)) }
+    }
+
+    /// Takes in what the dead child has acknowledged and nobody has read yet. Counts only before
+    /// [`Conversation::close`], and while the lease is held.
+    pub async fn read_out(&self) {
+        self.gate.ended.notify_one();
+        // The task may be over by itself.
+        let _ = tokio::time::timeout(READ_OUT, self.gate.read_out.notified()).await;
     }
 
     /// When this returns, nothing is acknowledged any more. Comes before SIGTERM.
@@ -87,14 +108,17 @@ struct Talk {
     next: usize,
     /// Encoded, not written yet.
     text: BytesMut,
-    /// The number of the last message in `text`, or before it.
+    /// Bytes written so far.
     written: u64,
+    /// Where each message that is not written whole ends, and its number.
+    ends: VecDeque<(u64, u64)>,
     counters: Counters,
 }
 
 /// What the select below waits for.
 enum Step {
     Closed,
+    Ended,
     Fetched(bool),
     Wrote(std::io::Result<usize>),
     Read(std::io::Result<usize>),
@@ -112,6 +136,7 @@ impl Talk {
             let step = tokio::select! {
                 biased;
                 () = gate.closed.notified() => Step::Closed,
+                () = gate.ended.notified() => Step::Ended,
                 got = receive(&mut acks, &mut read), if acks.is_some() => Step::Read(got),
                 wrote = stdin.write(&self.text), if !idle => Step::Wrote(wrote),
                 more = self.turn.recv(&mut self.fetched), if idle => Step::Fetched(more),
@@ -119,10 +144,22 @@ impl Talk {
             match step {
                 Step::Fetched(true) => {}
                 Step::Closed | Step::Fetched(false) => break,
+                Step::Ended => {
+                    // All who could write are dead: what is there is all.
+                    while let Some(Ok(length @ 1..)) = acks.as_ref().map(|acks| acks.try_read_buf(&mut read))
+                    {
+                        let (number, _) = lines.feed(&read[..length]);
+                        read.clear();
+                        if let Some(number) = number {
+                            self.acknowledge(number);
+                        }
+                    }
+                    break;
+                }
                 Step::Wrote(Ok(length)) => {
                     self.text.advance(length);
-                    if self.text.is_empty() && !child_acknowledges {
-                        self.acknowledge(self.written);
+                    if let Some(number) = self.wrote(length).filter(|_| !child_acknowledges) {
+                        self.acknowledge(number);
                     }
                 }
                 Step::Wrote(Err(error)) => {
@@ -131,16 +168,21 @@ impl Talk {
                 }
                 Step::Read(Ok(0) | Err(_)) => {
                     acks = None;
-                    tracing::debug!("the child closed its descriptor 3");
+                    // Nothing can be acknowledged any more: senders are better told so than kept waiting.
+                    tracing::info!("the child closed its descriptor 3: it is given no more messages");
+                    break;
                 }
                 Step::Read(Ok(_)) => {
                     let (number, errors) = lines.feed(&read);
                     read.clear();
                     errors.iter().for_each(|error| tracing::warn!(%error, "not an acknowledgement"));
-                    number.into_iter().for_each(|number| self.acknowledge(number));
+                    if let Some(given) = number.and_then(|number| self.acknowledge(number)) {
+                        lines.refuse_beyond(given);
+                    }
                 }
             }
         }
+        gate.read_out.notify_one();
         self.turn.stop();
         // Until the child is dead its senders are told to wait, and its stdin stays open.
         let _open = (stdin, acks);
@@ -153,7 +195,7 @@ impl Talk {
         }
         while let Some(delivery) = self.fetched.get(self.next).filter(|_| self.text.len() < PIECE) {
             self.form.write(&self.id, delivery, &mut self.text);
-            self.written = delivery.n;
+            self.ends.push_back((self.written + self.text.len() as u64, delivery.n));
             self.next += 1;
             self.counters.delivered.inc();
         }
@@ -163,14 +205,25 @@ impl Talk {
         }
     }
 
-    fn acknowledge(&self, number: u64) {
+    /// Counts what was written; the last message that is written whole by that.
+    fn wrote(&mut self, length: usize) -> Option<u64> {
+        self.written += length as u64;
+        let mut last = None;
+        while let Some((_, number)) = self.ends.pop_front_if(|(end, _)| *end <= self.written) {
+            last = Some(number);
+        }
+        last
+    }
+
+    /// How many messages the child was given, where it acknowledged more than that.
+    fn acknowledge(&self, number: u64) -> Option<u64> {
         let open = self.gate.open();
         if !*open {
-            return;
+            return None;
         }
-        if let Err(error) = self.turn.acknowledge(number) {
-            tracing::warn!(%error, "not an acknowledgement");
-        }
+        let error = self.turn.acknowledge(number).err()?;
+        tracing::warn!(%error, "not an acknowledgement");
+        Some(error.given)
     }
 }
 

@@ -132,6 +132,7 @@ impl Ready<'_> {
         let api = api
             .map(|api| api.serve(board.clone(), inbox.clone(), lifecycle.admin.clone(), operators.clone()));
         let (runner, form, drain) = (Runner::new(run.live.rules), run.form, lifecycle.drain.clone());
+        let farewell = inbox.clone();
         let drive =
             Drive { handle, runner, command, form, inbox, board, live: watched, drain, forwarded, last_wait };
         let drain = lifecycle.drain.clone();
@@ -150,6 +151,10 @@ impl Ready<'_> {
         operators.begin();
         operators.wait_idle(LAST_ANSWERS).await;
         operators.expire();
+        // Senders hear what was acknowledged last. Whoever still looks at the API keeps the inbox as it is.
+        if let Some(inbox) = Arc::into_inner(farewell) {
+            inbox.close(LAST_ANSWERS).await;
+        }
         refused(&states)?;
         Ok(code)
     }

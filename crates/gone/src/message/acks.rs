@@ -56,6 +56,11 @@ impl AckLines {
         }
         ((self.highest > before).then_some(self.highest), errors)
     }
+
+    /// The child was not given what it acknowledged last: only up to `given` does it count from here on.
+    pub fn refuse_beyond(&mut self, given: u64) {
+        self.highest = self.highest.min(given);
+    }
 }
 
 fn number(line: &[u8]) -> Option<u64> {
@@ -84,6 +89,14 @@ mod tests {
             assert_eq!(told.last(), Some(&13));
             assert!(told.is_sorted());
         }
+    }
+
+    #[test]
+    fn a_number_that_was_refused_does_not_hide_those_that_follow() {
+        let mut lines = AckLines::default();
+        assert_eq!(lines.feed(b"ack 1\nack 50\n").0, Some(50));
+        lines.refuse_beyond(1);
+        assert_eq!(lines.feed(b"ack 2\n").0, Some(2));
     }
 
     #[test]

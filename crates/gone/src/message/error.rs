@@ -8,10 +8,12 @@ use crate::message::frame::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// Nobody holds the lease.
-    #[error("nobody holds {id} now: start a runner for it, or send with --wait")]
+    #[error("nobody holds {id} now: start a runner for it, or send with --wait{}", doubt(*.maybe_taken))]
     NoHolder {
         /// The runner's id.
         id: String,
+        /// An earlier attempt may have reached the child.
+        maybe_taken: bool,
     },
     /// The holder refuses all messages, and no other holder is known.
     #[error("the holder of {id} at {address} takes no messages: {why}{}", doubt(*.maybe_taken))]

@@ -68,7 +68,18 @@ fn the_end_of_a_child_is_what_the_rule_says() {
     assert_eq!(at(&mut restart, 6, Event::RestartDue), [Spawn { token: 7, kill_at: s(25) }]);
     assert_eq!(at(&mut restart, 6, Event::Started), [Rearm { kill_at: s(25) }, Open { token: 7 }]);
     assert_eq!(at(&mut restart, 7, EXITED), [Close, RestartAfter { pause: s(2) }]);
-    assert_eq!(at(&mut restart, 21, Event::RestartDue), [ChildDead], "the lease is over");
+    let late = at(&mut restart, 21, Event::RestartDue);
+    assert_eq!(late, [GiveUp { pause: s(4) }, ChildDead], "renewed meanwhile or not, the lease is let go");
+}
+
+#[test]
+fn a_child_that_could_not_start_in_time_leaves_no_lease_behind() {
+    let mut runner = Runner::new(Rules { on_exit: OnExit::Release, failures: 3 });
+    at(&mut runner, 0, due(20, 25));
+    assert_eq!(at(&mut runner, 0, Event::Start { token: 7 }), [Spawn { token: 7, kill_at: s(25) }]);
+    // The lease was renewed while the guard was being started.
+    at(&mut runner, 1, due(21, 26));
+    assert_eq!(at(&mut runner, 2, Event::TooLate), [GiveUp { pause: s(1) }, ChildDead]);
 }
 
 #[test]
@@ -146,7 +157,7 @@ fn a_stop_during_the_start_is_not_forgotten() {
 fn nothing_is_started_too_late_or_while_quitting() {
     let mut late = runner(OnExit::Release);
     at(&mut late, 0, Event::Armed { stop_at: s(20), kill_at: s(25) });
-    assert_eq!(at(&mut late, 20, Event::Start { token: 7 }), [ChildDead]);
+    assert_eq!(at(&mut late, 20, Event::Start { token: 7 }), [GiveUp { pause: s(1) }, ChildDead]);
     let mut quitting = runner(OnExit::Release);
     at(&mut quitting, 0, Event::Quit);
     at(&mut quitting, 0, Event::Armed { stop_at: s(20), kill_at: s(25) });

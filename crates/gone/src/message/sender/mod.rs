@@ -161,7 +161,7 @@ impl<T> Sender<T> {
                 self.look_at = now + self.pause();
                 self.refused = None;
                 let id = self.id.to_string();
-                self.fail_impatient(|_| SendError::NoHolder { id: id.clone() });
+                self.fail_impatient(|maybe_taken| SendError::NoHolder { id: id.clone(), maybe_taken });
                 return self.tick(now);
             }
             Ok(Some(found)) => found,
