@@ -144,19 +144,28 @@ impl Stream {
     }
 
     async fn settled(&self, receipt: anyhow::Result<Receipt>) -> anyhow::Result<()> {
-        let Ok(outcome) = tokio::time::timeout(self.timeout, receipt?.settled()).await else {
-            let Self { id, timeout, .. } = self;
+        let Self { id, timeout, .. } = self;
+        let mut receipt = receipt?;
+        loop {
+            if let Ok(outcome) = tokio::time::timeout(*timeout, receipt.settled()).await {
+                outcome?;
+                return Ok(());
+            }
             let why = match keeper::look(self.lock.as_ref(), id, false, LOOK).await {
-                Ok(view) if view.standing == Standing::Held => "its child takes no messages".to_owned(),
+                // Its child is slow, or others are before us: so are we.
+                Ok(view) if view.standing == Standing::Held => {
+                    tracing::warn!(
+                        "{id} acknowledged nothing for {timeout:?}: waiting on, somebody holds it"
+                    );
+                    continue;
+                }
                 Ok(_) => "nobody holds it now".to_owned(),
                 Err(error) => error.to_string(),
             };
             anyhow::bail!(
                 "{id} acknowledged nothing within {timeout:?}: {why} (it may have been taken all the same)"
             );
-        };
-        outcome?;
-        Ok(())
+        }
     }
 }
 
