@@ -50,8 +50,8 @@ pub struct Exit {
 pub(crate) struct Line {
     pub(crate) socket: AsyncFd<OwnedFd>,
     pub(crate) guard: AsyncFd<OwnedFd>,
-    /// The deadline as last sent, in nanoseconds.
-    pub(crate) kill_at: AtomicU64,
+    /// The deadline as last asked for, in nanoseconds.
+    pub(crate) asked: AtomicU64,
 }
 
 impl Line {
@@ -120,15 +120,17 @@ impl Child {
     }
 
     /// Moves the deadline, to a later or an earlier instant. Never waits; cheap enough for any rate of renewal.
-    /// A child that was sent SIGTERM already is stopped all the same.
+    /// A child that was sent SIGTERM already is stopped all the same. The guard confirms each deadline to the
+    /// driver; one that is still silent after the last deadline that it confirmed is killed, and the child with
+    /// it ([`Why::GuardLost`]).
     ///
     /// # Errors
     ///
     /// [`Error::Gone`] when the guard has ended; [`Error::Deaf`] when it does not read, as when it is frozen.
     pub fn rearm(&self, kill_at: Boottime) -> Result<(), Error> {
-        self.line.send(Order::Rearm(kill_at))?;
-        self.line.kill_at.store(kill_at.as_nanos(), Ordering::Relaxed);
-        Ok(())
+        // First: the guard's answer may be heard before this goes on.
+        self.line.asked.store(kill_at.as_nanos(), Ordering::Relaxed);
+        self.line.send(Order::Rearm(kill_at))
     }
 
     /// Sends a signal to the child itself, not to its group.
@@ -254,9 +256,18 @@ fn start(spec: &Spec, kill_at: Boottime, mark: String) -> io::Result<Child> {
         let _ = guard.kill();
         let _ = guard.wait();
     })?;
-    let line = Arc::new(Line { socket, guard: held, kill_at: AtomicU64::new(kill_at.as_nanos()) });
+    let line = Arc::new(Line { socket, guard: held, asked: AtomicU64::new(kill_at.as_nanos()) });
     let (tell, state) = watch::channel(State::Starting);
-    let driver = Driver { line: line.clone(), guard, mark, state: tell, pid: 0, killing: false, end: None };
+    let driver = Driver {
+        line: line.clone(),
+        guard,
+        mark,
+        state: tell,
+        confirmed: kill_at,
+        pid: 0,
+        killing: false,
+        end: None,
+    };
     tokio::spawn(driver::drive(driver));
     Ok(Child { line, state, guard: pid, pid: 0, inputs, outputs })
 }

@@ -39,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) guard: std::process::Child,
     pub(crate) mark: String,
     pub(crate) state: watch::Sender<State>,
+    /// The last deadline of which the guard has said that it is in force; at first that of its plan.
+    pub(crate) confirmed: Boottime,
     /// The child's process id, 0 until it is known.
     pub(crate) pid: i32,
     /// Whether the guard has begun to kill.
@@ -117,6 +119,7 @@ impl Driver {
                     "descendants do not die: they hang in the kernel or may not be killed; going on"
                 );
             }
+            Report::Armed(at) => self.confirmed = at,
             Report::Ended { status, cause, strays } => {
                 let why = match cause {
                     Cause::Exited => Why::Exited,
@@ -128,8 +131,10 @@ impl Driver {
         }
     }
 
+    /// A later deadline counts once the guard has confirmed it, an earlier one at once.
     fn late_at(&self) -> Boottime {
-        Boottime::from_nanos(self.line.kill_at.load(Ordering::Relaxed)) + LATE
+        let asked = Boottime::from_nanos(self.line.asked.load(Ordering::Relaxed));
+        asked.min(self.confirmed) + LATE
     }
 
     /// Whether the guard has begun to kill, or is through: then it takes the time that it takes.
@@ -151,7 +156,10 @@ impl Driver {
         // What it said may lie there unread, as after a freeze of this process.
         self.hear();
         if !self.spoke() && Boottime::now() >= self.late_at() {
-            tracing::error!(child = self.pid, "the guard missed its deadline: killing it and the child");
+            tracing::error!(
+                child = self.pid,
+                "the guard did not answer until its deadline: killing it and the child"
+            );
             self.line.kill_guard();
         }
     }

@@ -55,6 +55,11 @@ impl Ladder {
         self.kill_at = kill_at;
     }
 
+    /// The deadline in force.
+    pub(crate) fn kill_at(&self) -> Boottime {
+        self.kill_at
+    }
+
     /// The runner wants the child stopped: SIGTERM now, SIGKILL after the grace.
     pub(crate) fn stop(&mut self, now: Boottime) -> Option<Act> {
         if self.phase != Phase::Running {

@@ -52,6 +52,8 @@ pub(crate) enum Report {
     Killing(Cause),
     /// So many descendants do not die, this one among them.
     Stuck(u32, i32),
+    /// This deadline is in force: the last one that the runner has sent.
+    Armed(Boottime),
     /// All is over: nothing is left alive.
     Ended { status: Status, cause: Cause, strays: u32 },
 }
@@ -59,7 +61,7 @@ pub(crate) enum Report {
 impl Order {
     pub(crate) fn encode(self) -> Vec<u8> {
         match self {
-            Self::Rearm(at) => [&[1][..], &at.as_nanos().to_le_bytes()].concat(),
+            Self::Rearm(at) => instant(1, at),
             Self::Stop => vec![2],
             Self::Kill => vec![3],
             Self::Signal(number) => words(4, &[number]),
@@ -69,7 +71,7 @@ impl Order {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
         match kind {
-            1 => Some(Self::Rearm(Boottime::from_nanos(u64::from_le_bytes(rest.try_into().ok()?)))),
+            1 => Some(Self::Rearm(instant_of(rest)?)),
             2 => rest.is_empty().then_some(Self::Stop),
             3 => rest.is_empty().then_some(Self::Kill),
             4 => Some(Self::Signal(read::<1>(rest)?[0])),
@@ -94,6 +96,7 @@ impl Report {
                 };
                 words(6, &[kind, value, cause as i32, strays.cast_signed()])
             }
+            Self::Armed(at) => instant(7, at),
         }
     }
 
@@ -121,6 +124,7 @@ impl Report {
                 };
                 Self::Ended { status, cause: cause_of(cause)?, strays: strays.cast_unsigned() }
             }
+            7 => Self::Armed(instant_of(rest)?),
             _ => return None,
         })
     }
@@ -138,6 +142,14 @@ fn cause_of(number: i32) -> Option<Cause> {
 /// A failed start, as the copy on its way to exec tells the guard.
 pub(crate) fn failure(step: Step, error: i32) -> Vec<u8> {
     Report::Failed(step, error).encode()
+}
+
+fn instant(kind: u8, at: Boottime) -> Vec<u8> {
+    [&[kind][..], &at.as_nanos().to_le_bytes()].concat()
+}
+
+fn instant_of(bytes: &[u8]) -> Option<Boottime> {
+    Some(Boottime::from_nanos(u64::from_le_bytes(bytes.try_into().ok()?)))
 }
 
 fn words(kind: u8, words: &[i32]) -> Vec<u8> {
@@ -185,6 +197,7 @@ mod tests {
             Report::Stopping(Cause::Stopped),
             Report::Killing(Cause::Exited),
             Report::Stuck(3, 77),
+            Report::Armed(Boottime::NEVER),
             ended(Status::Code(-1)),
             ended(Status::Signal(9)),
             ended(Status::Unknown),

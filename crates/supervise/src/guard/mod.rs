@@ -76,6 +76,7 @@ fn guard() -> io::Result<()> {
         starting: Some(launched.outcome),
         child: launched.pid,
         ladder,
+        unconfirmed: false,
         failed: false,
         status: None,
         stopping: None,
@@ -125,6 +126,8 @@ struct Guard {
     /// Not to be signalled once `status` is known: the id may then be another's.
     child: Pid,
     ladder: Ladder,
+    /// A deadline was taken that the runner has not been told of yet.
+    unconfirmed: bool,
     failed: bool,
     status: Option<Status>,
     /// Why SIGTERM was sent, if it was.
@@ -148,6 +151,7 @@ impl Guard {
         loop {
             self.wait();
             self.hear();
+            self.confirm();
             self.hear_start();
             if let Some(act) = self.ladder.tick(Boottime::now()) {
                 self.act(act);
@@ -170,8 +174,10 @@ impl Guard {
     fn wait(&self) {
         let mut watched =
             vec![PollFd::new(&self.sigchld, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
-        let others = [self.control.as_ref(), self.starting.as_ref()];
-        watched.extend(others.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // A runner that was slow to read is told as soon as there is room.
+        let wanted = if self.unconfirmed { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        watched.extend(self.control.as_ref().map(|fd| PollFd::new(fd, wanted)));
+        watched.extend(self.starting.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let pause = self.ending.as_ref().map(|ending| timespec(ending.pause));
         // An error can only be an interruption or want of memory: the round that follows does no harm.
         let _ = poll(&mut watched, pause.as_ref());
@@ -205,6 +211,7 @@ impl Guard {
         let act = match order {
             Order::Rearm(at) => {
                 self.ladder.rearm(at);
+                self.unconfirmed = true;
                 None
             }
             Order::Stop => self.ladder.stop(Boottime::now()),
@@ -219,6 +226,11 @@ impl Guard {
         if let Some(act) = act {
             self.act(act);
         }
+    }
+
+    /// Tells the runner which deadline is in force: one that hears nothing takes this process for frozen.
+    fn confirm(&mut self) {
+        self.unconfirmed = self.unconfirmed && !self.tell(Report::Armed(self.ladder.kill_at()));
     }
 
     /// Whether exec went well, once that is known.
@@ -338,11 +350,11 @@ impl Guard {
         }
     }
 
-    /// A runner that does not read loses reports, never the guard's time.
-    fn tell(&self, report: Report) {
-        if let Some(control) = &self.control {
-            let _ = channel::send(control.as_fd(), &report.encode(), &[]);
-        }
+    /// A runner that does not read loses reports, never the guard's time. False when it may be told later.
+    fn tell(&self, report: Report) -> bool {
+        let Some(control) = &self.control else { return true };
+        let sent = channel::send(control.as_fd(), &report.encode(), &[]);
+        !matches!(sent, Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS))
     }
 
     fn arm(&self) {

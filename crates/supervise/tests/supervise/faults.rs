@@ -22,6 +22,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("kills_of_the_guard_kill_the_child_and_are_told", || run(guard_killed())),
         ("kills_of_the_guard_of_a_frozen_runner_kill_the_child", || run(guard_killed_runner_frozen())),
         ("a_frozen_guard_is_replaced_by_the_runner", || run(guard_frozen())),
+        ("a_frozen_guard_is_found_while_renewals_go_on", || run(guard_frozen_renewals_go_on())),
+        ("a_flood_of_renewals_is_confirmed_to_the_last", renewals_flood),
         ("a_deaf_guard_is_told_and_can_still_be_ended", || run(guard_deaf())),
         ("a_runner_within_a_runner_leaves_nothing", || run(nested())),
     ]
@@ -156,6 +158,60 @@ async fn guard_frozen() {
         beats.assert_silent_after(deadline + Duration::from_millis(250) + patience(SLACK));
         beats.assert_beat_until(deadline);
     }
+}
+
+/// Renewals that a frozen guard has in its queue do not count: it is found by the last one that it confirmed,
+/// whether the child lives on or has ended meanwhile.
+async fn guard_frozen_renewals_go_on() {
+    for ends in [false, true] {
+        let pair = Pair::new();
+        let lease = patience(Duration::from_millis(1500));
+        let child = shell(&pair.script()).spawn(within(lease)).await.unwrap();
+        pair.begun().await;
+        child.rearm(within(lease)).unwrap();
+        // The guard takes it in before it is frozen.
+        tokio::time::sleep(patience(Duration::from_millis(200))).await;
+        send(child.guard_pid(), Signal::STOP);
+        let latest = within(lease);
+        if ends {
+            send(child.pid(), Signal::KILL);
+        }
+        let mut renewals = 0;
+        // Far fewer than fill the guard's queue.
+        while !child.is_stopping() && renewals < 200 {
+            renewals += 1;
+            // Refused once the guard is gone.
+            let _ = child.rearm(within(lease));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!((5..200).contains(&renewals), "it was given up after {renewals} renewals");
+        let exit = end(&child).await;
+        assert_eq!((exit.why, exit.status), (Why::GuardLost, Status::Unknown), "{renewals} renewals");
+        for beats in pair.both() {
+            beats.assert_dead();
+            beats.assert_silent_after(latest + Duration::from_millis(250) + patience(SLACK));
+        }
+    }
+}
+
+/// On one thread, so that the driver reads nothing while the renewals are sent: more answers than the socket
+/// holds, of which the last one has to come all the same.
+fn renewals_flood() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let pair = Pair::new();
+        let lease = patience(Duration::from_secs(2));
+        let child = shell(&pair.script()).spawn(within(lease)).await.unwrap();
+        pair.begun().await;
+        // One at a time, or the guard would answer many at once; the guard has time to answer the last one, too.
+        for number in 1..=2000 {
+            let deadline = if number < 2000 { within(lease) } else { far() };
+            child.rearm(deadline).unwrap();
+            std::thread::sleep(Duration::from_micros(if number < 2000 { 200 } else { 200_000 }));
+        }
+        let ended = tokio::time::timeout(lease + Duration::from_secs(1), child.wait()).await;
+        assert!(ended.is_err(), "the guard was taken for frozen: {ended:?}");
+    });
 }
 
 async fn guard_deaf() {
