@@ -16,7 +16,7 @@ use gone::message::{
     Encryption, HolderLimits, Inbox, InboxOptions, Outbox, OutboxOptions, Patience, Whereabouts,
 };
 
-const WAIT: Patience = Patience { timeout: None, wait: true };
+const WAIT: Patience = Patience { timeout: None, only_absence: false, wait: true };
 
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<f64>().unwrap());

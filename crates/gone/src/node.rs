@@ -171,7 +171,8 @@ impl Gone {
     /// # Errors
     /// [`SendError`]; it says whether the message may have been taken.
     pub async fn send_data(&self, id: &str, data: impl Into<Bytes>) -> Result<Delivered, SendError> {
-        self.send_with(id, data, Patience { timeout: Some(SEND_TIMEOUT), wait: false }).await
+        self.send_with(id, data, Patience { timeout: Some(SEND_TIMEOUT), only_absence: false, wait: false })
+            .await
     }
 
     /// Sends a message with another patience: riding through a change of holders, for one.

@@ -74,7 +74,7 @@ fn the_turn_that_is_meant_decides_who_takes_a_frame() {
         1,
         "the first one that is unsettled begins anywhere"
     );
-    holder.stop();
+    holder.refuse_all(Refusal::Stopping);
     assert_eq!(refusals(&mut holder), [(Refusal::Stopping, 0, 7)], "whose message is with the child is told");
     holder.acknowledge(1, true).unwrap();
     assert_eq!(holder.answers().count(), 0, "nothing is acknowledged once the child is told to stop");
@@ -111,7 +111,7 @@ fn settled(sender: &mut Sender<u32>) -> Vec<(u32, bool)> {
 fn a_refusal_during_a_look_up_is_checked_by_another_one() {
     let at = Duration::from_millis;
     let mut sender: Sender<u32> = Sender::new("job".into(), SenderId([1; 16]));
-    let impatient = Patience { timeout: None, wait: false };
+    let impatient = Patience { timeout: None, only_absence: false, wait: false };
     sender.offer(at(0), Bytes::new(), 1, impatient);
     sender.tick(at(0));
     let here = || Ok(Some(Whereabouts { address: "tcp://a".into(), token: 7 }));
@@ -132,4 +132,68 @@ fn a_refusal_during_a_look_up_is_checked_by_another_one() {
     }
     assert_eq!(failed, [(1, true)]);
     assert_eq!(sender.unsettled(), 0);
+}
+
+/// The ids of those that timed out.
+fn timed_out(sender: &mut Sender<u32>) -> Vec<u32> {
+    let mut all = Vec::new();
+    while let Some(action) = sender.next_action() {
+        if let Action::Settle(ticket, Err(SendError::TimedOut { .. })) = action {
+            all.push(ticket);
+        }
+    }
+    all
+}
+
+#[test]
+fn time_that_counts_absence_alone_stands_still_while_the_holder_is_there() {
+    let at = Duration::from_secs;
+    let patience = |only_absence| Patience { timeout: Some(at(10)), only_absence, wait: true };
+    let here = |token| -> Result<_, String> { Ok(Some(Whereabouts { address: "tcp://a".into(), token })) };
+    let fresh = || {
+        let mut sender: Sender<u32> = Sender::new("job".into(), SenderId([1; 16]));
+        sender.offer(at(0), Bytes::new(), 1, patience(true));
+        sender.offer(at(0), Bytes::new(), 2, patience(false));
+        sender.tick(at(0));
+        sender.looked_up(at(0), here(7));
+        sender
+    };
+    // Nobody lets us in: the time counts for both.
+    let mut shut = fresh();
+    shut.tick(at(11));
+    assert_eq!(timed_out(&mut shut), [1, 2]);
+    for absence in ["connection lost", "not let in", "nobody holds", "refused"] {
+        let mut sender = fresh();
+        sender.line_up(at(0));
+        sender.tick(at(11));
+        assert_eq!(timed_out(&mut sender), [2], "a slow child");
+        sender.tick(at(100));
+        assert_eq!((timed_out(&mut sender), sender.unsettled()), (vec![], 1));
+        match absence {
+            "connection lost" => sender.line_down(at(105), "gone"),
+            "not let in" => sender.line_refused(at(105), "another key"),
+            "nobody holds" => sender.looked_up(at(105), Ok(None)),
+            _ => {
+                let about = About { id: "job".into(), sender: SenderId([1; 16]), token: 7, attempt: 1 };
+                let body = Body::Refused { why: Refusal::StdinClosed, sequence: 0 };
+                sender.received(at(105), Frame { about, body });
+                // That the lock names the same holder again does not make it one that takes messages.
+                sender.looked_up(at(106), here(7));
+                sender.looked_up(at(107), here(7));
+            }
+        }
+        sender.tick(at(114));
+        assert!(timed_out(&mut sender).is_empty(), "{absence}: not yet");
+        sender.tick(at(116));
+        assert_eq!(timed_out(&mut sender), [1], "{absence}");
+    }
+    // A newer turn at the same place is another holder.
+    let mut sender = fresh();
+    sender.line_up(at(0));
+    let body = Body::Refused { why: Refusal::Stopping, sequence: 0 };
+    let about = About { id: "job".into(), sender: SenderId([1; 16]), token: 7, attempt: 1 };
+    sender.received(at(1), Frame { about, body });
+    sender.looked_up(at(2), here(8));
+    sender.tick(at(50));
+    assert_eq!(timed_out(&mut sender), [2]);
 }

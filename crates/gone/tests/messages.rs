@@ -69,7 +69,7 @@ async fn without_a_holder_it_fails_or_waits_as_it_was_asked_to() {
     let outbox = Arc::new(store.plain());
     let error = outbox.send_data("job", "x", NOW).await.unwrap_err();
     assert_eq!(error, SendError::NoHolder { id: "job".into(), maybe_taken: false });
-    let soon = Patience { timeout: Some(Duration::from_millis(200)), wait: true };
+    let soon = Patience { timeout: Some(Duration::from_millis(200)), only_absence: false, wait: true };
     let error = outbox.send_data("job", "x", soon).await.unwrap_err();
     assert!(matches!(&error, SendError::TimedOut { maybe_taken: false, .. }), "{error}");
     assert!(error.to_string().contains("nobody holds it"), "{error}");
@@ -87,7 +87,7 @@ async fn a_message_that_no_child_acknowledges_is_told_as_doubtful() {
     let inbox = inbox().await;
     let mut turn = begin(&inbox, "job", 1, Form::Frames);
     let outbox = Store::of(inbox.endpoint(), 1).plain();
-    let soon = Patience { timeout: Some(Duration::from_millis(500)), wait: false };
+    let soon = Patience { timeout: Some(Duration::from_millis(500)), only_absence: false, wait: false };
     let error = outbox.send_data("job", "x", soon).await.unwrap_err();
     assert!(matches!(error, SendError::TimedOut { maybe_taken: true, .. }), "{error:?}");
     assert!(error.to_string().contains("its child has not taken it"), "{error}");
@@ -169,6 +169,51 @@ async fn a_message_that_cannot_be_taken_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_child_without_room_is_waited_for_also_by_a_sender_that_has_heard_nothing_yet() {
+    let limits = HolderLimits { in_flight: 1, ..HolderLimits::default() };
+    let inbox = Inbox::listen(InboxOptions { limits, ..options(Encryption::PlainText) }).await.unwrap();
+    let mut turn = begin(&inbox, "job", 1, Form::Frames);
+    let store = Store::of(inbox.endpoint(), 1);
+    let (early, late) = (store.plain(), store.plain());
+    let time = Duration::from_millis(500);
+    let absence = Patience { timeout: Some(time), only_absence: true, wait: false };
+    let mut first = early.enqueue("job", "first", absence).await.unwrap();
+    assert_eq!(texts(&next(&mut turn, 1).await), ["first"]);
+    // The holder reads nothing any more, so that this one gets no answer at all.
+    let mut second = late.enqueue("job", "second", absence).await.unwrap();
+    tokio::time::sleep(time * 3).await;
+    turn.acknowledge(1).unwrap();
+    first.settled().await.unwrap();
+    assert_eq!(texts(&next(&mut turn, 1).await), ["second"]);
+    turn.acknowledge(2).unwrap();
+    second.settled().await.unwrap();
+    // Once the holder is away the time counts.
+    let mut third = late.enqueue("job", "third", Patience { wait: true, ..absence }).await.unwrap();
+    next(&mut turn, 1).await;
+    store.clear();
+    drop(turn);
+    let error = third.settled().await.unwrap_err();
+    assert!(matches!(error, SendError::TimedOut { maybe_taken: true, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_takes_no_more_is_told_with_the_reason_until_the_next_one() {
+    let inbox = inbox().await;
+    let mut turn = begin(&inbox, "job", 1, Form::Frames);
+    let outbox = Store::of(inbox.endpoint(), 1).plain();
+    let mut waiting = outbox.enqueue("job", "x", WAIT).await.unwrap();
+    next(&mut turn, 1).await;
+    turn.refuse_all(Refusal::StdinClosed);
+    let error = outbox.send_data("job", "y", NOW).await.unwrap_err().to_string();
+    assert!(error.contains("takes no messages: the child has closed its stdin"), "{error}");
+    drop(turn);
+    let mut turn = begin(&inbox, "job", 1, Form::Frames);
+    assert_eq!(texts(&next(&mut turn, 1).await), ["x"]);
+    turn.acknowledge(1).unwrap();
+    waiting.settled().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_key_for_all_nodes_and_nobody_else() {
     let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let inbox = Inbox::listen(options(Encryption::Key(key.clone()))).await.unwrap();
@@ -177,7 +222,7 @@ async fn one_key_for_all_nodes_and_nobody_else() {
     for (encryption, text) in
         [(Encryption::Key(other), "key"), (Encryption::PlainText, "only one of the two has a key file")]
     {
-        let soon = Patience { timeout: Some(Duration::from_secs(2)), wait: false };
+        let soon = Patience { timeout: Some(Duration::from_secs(2)), only_absence: false, wait: false };
         let error =
             store.outbox(encryption).send_data("job", "stranger", soon).await.unwrap_err().to_string();
         assert!(error.contains(text) || error.contains("no answer from its holder"), "{error}");

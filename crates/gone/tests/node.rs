@@ -87,7 +87,7 @@ async fn one_node_runs_the_handler_and_messages_find_it() {
     let taken = record.taken.lock().unwrap().clone();
     assert_eq!(taken, (0..50).map(|number| (1, format!("m{number}"))).collect::<Vec<_>>());
     // Stopped in order, the other takes over, and a message rides through it.
-    let waiting = Patience { timeout: Some(SOON), wait: true };
+    let waiting = Patience { timeout: Some(SOON), only_absence: false, wait: true };
     let (sent, ()) = tokio::join!(second.send_with(ID, "after", waiting), one.stop());
     sent.unwrap();
     let seen = turns(&record, 2).await;

@@ -112,6 +112,7 @@ impl Courier {
 
     async fn told(&mut self, now: Duration, kind: EventKind) {
         match kind {
+            EventKind::Connected => self.core.line_up(now),
             EventKind::Disconnected => {
                 self.hear_the_rest(now).await;
                 self.core.line_down(now, "the holder's end closed it or gave no sign of life");
@@ -163,7 +164,13 @@ impl Courier {
                 Action::Connect(address) => {
                     self.line = None;
                     match self.connect(&address).await {
-                        Ok(line) => self.line = Some(line),
+                        Ok(line) => {
+                            // It may stand since before its events were listened to.
+                            if line.dealer.counters().connected > 0 {
+                                self.core.line_up(now);
+                            }
+                            self.line = Some(line);
+                        }
                         Err(error) => self.core.line_down(now, &error.to_string()),
                     }
                 }

@@ -63,6 +63,19 @@ pub enum SendError {
     Closed,
 }
 
+impl SendError {
+    /// Whether the child may have got the message all the same.
+    pub fn maybe_taken(&self) -> bool {
+        match self {
+            Self::NoHolder { maybe_taken, .. }
+            | Self::Refused { maybe_taken, .. }
+            | Self::TimedOut { maybe_taken, .. } => *maybe_taken,
+            Self::Content { .. } | Self::TooLarge { .. } | Self::Id(_) => false,
+            Self::Closed => true,
+        }
+    }
+}
+
 fn doubt(maybe_taken: bool) -> &'static str {
     if maybe_taken { " (the message may have been taken all the same)" } else { "" }
 }
@@ -86,6 +99,8 @@ impl Refusal {
             Self::Newline => "a message with a newline",
             Self::TooLarge => "a message that is too large",
             Self::Version => "it speaks another version of the protocol",
+            Self::StdinClosed => "the child has closed its stdin",
+            Self::AcksClosed => "the child has closed its descriptor 3, by which it would acknowledge",
         }
     }
 }

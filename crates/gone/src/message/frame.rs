@@ -105,9 +105,13 @@ pub enum Refusal {
     TooLarge,
     /// The holder speaks another version.
     Version,
+    /// This child takes no messages any more: it closed its stdin.
+    StdinClosed,
+    /// This child takes no messages any more: it closed the descriptor by which it acknowledges them.
+    AcksClosed,
 }
 
-const REFUSALS: [Refusal; 7] = [
+const REFUSALS: [Refusal; 9] = [
     Refusal::NotHolder,
     Refusal::Stopping,
     Refusal::Gap,
@@ -115,6 +119,8 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::Newline,
     Refusal::TooLarge,
     Refusal::Version,
+    Refusal::StdinClosed,
+    Refusal::AcksClosed,
 ];
 
 /// Why a message is no frame.

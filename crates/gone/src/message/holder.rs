@@ -100,7 +100,8 @@ pub struct NotGiven {
 enum Stage {
     Away,
     Holding,
-    Stopping,
+    /// There is a child that takes nothing any more, and why.
+    Refusing(Refusal),
 }
 
 /// What is known of a sender.
@@ -169,10 +170,11 @@ impl<R: Clone + PartialEq> Holder<R> {
         (self.token, self.form, self.n) = (token, form, 0);
     }
 
-    /// The child is told to stop: from now on nothing is taken and nothing acknowledged.
-    pub fn stop(&mut self) {
-        if self.stage == Stage::Holding {
-            self.leave(Stage::Stopping, Refusal::Stopping);
+    /// The child takes no more, as it is told to stop or closed what it reads: from now on nothing is taken and
+    /// nothing acknowledged.
+    pub fn refuse_all(&mut self, why: Refusal) {
+        if self.stage != Stage::Away {
+            self.leave(Stage::Refusing(why), why);
         }
     }
 
@@ -270,7 +272,7 @@ impl<R: Clone + PartialEq> Holder<R> {
         match self.stage {
             Stage::Away => Some(Refusal::NotHolder),
             _ if about.token > self.token => Some(Refusal::NotHolder),
-            Stage::Stopping => Some(Refusal::Stopping),
+            Stage::Refusing(why) => Some(why),
             // What was sent in an earlier turn may have been acknowledged by another holder meanwhile.
             Stage::Holding if about.token < self.token => Some(Refusal::Turn),
             Stage::Holding => None,

@@ -246,8 +246,13 @@ impl Turn {
 
     /// To be called before SIGTERM is sent: nothing is acknowledged after it, senders are told to look again.
     pub fn stop(&self) {
+        self.refuse_all(Refusal::Stopping);
+    }
+
+    /// This child takes no more: senders are told why, and nothing is acknowledged any more.
+    pub fn refuse_all(&self, why: Refusal) {
         self.with(|slot| {
-            slot.core.stop();
+            slot.core.refuse_all(why);
             slot.queue.clear();
         });
     }

@@ -175,7 +175,8 @@ impl Outbox {
         let share = self.options.window_bytes.div_ceil(self.options.window);
         let cost = u32::try_from(data.len().max(share)).unwrap_or(u32::MAX);
         let waiting = lane.room.acquire_many_owned(cost);
-        let room = match patience.timeout {
+        // With time that counts absence alone, those before it are given up by theirs, and make room.
+        let room = match patience.timeout.filter(|_| !patience.only_absence) {
             Some(within) => tokio::time::timeout(within, waiting).await.map_err(|_| SendError::TimedOut {
                 id: id.to_owned(),
                 within,

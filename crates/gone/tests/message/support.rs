@@ -13,9 +13,10 @@ use gone::message::{
 /// For what has to come true in the end.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// Ride through anything.
-pub(crate) const WAIT: Patience = Patience { timeout: None, wait: true };
+pub(crate) const WAIT: Patience = Patience { timeout: None, only_absence: false, wait: true };
 /// Fail when nobody takes it, or in the end.
-pub(crate) const NOW: Patience = Patience { timeout: Some(Duration::from_secs(20)), wait: false };
+pub(crate) const NOW: Patience =
+    Patience { timeout: Some(Duration::from_secs(20)), only_absence: false, wait: false };
 
 /// A lock as far as senders need one.
 #[derive(Clone, Default)]

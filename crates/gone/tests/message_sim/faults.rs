@@ -1,5 +1,6 @@
 //! What goes wrong with nodes and connections, and who holds the lease.
 
+use gone::message::frame::Refusal;
 use gone::message::holder::Holder;
 use gone::message::stdin::Form;
 
@@ -32,7 +33,7 @@ impl World {
             }
             // It stops in order.
             2 if self.nodes[node].awake_at <= self.now => {
-                self.nodes[node].core.stop();
+                self.nodes[node].core.refuse_all(Refusal::Stopping);
                 self.forget_child(node);
                 self.answer(node);
                 self.expire(node, 1000..100_000);
@@ -43,7 +44,7 @@ impl World {
                 && self.nodes[node].awake_at <= self.now =>
             {
                 let token = self.nodes[node].token;
-                self.nodes[node].core.stop();
+                self.nodes[node].core.refuse_all(Refusal::Stopping);
                 self.forget_child(node);
                 self.nodes[node].core.begin(token, Form::Frames);
                 self.answer(node);

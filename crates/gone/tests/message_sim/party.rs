@@ -21,7 +21,12 @@ impl World {
             let timeout = self.rng.percent(10).then(|| Duration::from_millis(self.rng.within(5..1500)));
             let data = vec![0; self.rng.within(0..900) as usize];
             let number = party.offered;
-            let sequence = party.core.offer(now, data.into(), number, Patience { timeout, wait: true });
+            let sequence = party.core.offer(
+                now,
+                data.into(),
+                number,
+                Patience { timeout, only_absence: false, wait: true },
+            );
             assert_eq!(sequence, number);
         }
         self.tick(index);

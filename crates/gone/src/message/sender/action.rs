@@ -19,6 +19,9 @@ pub struct Whereabouts {
 pub struct Patience {
     /// Given up after this; never, without.
     pub timeout: Option<Duration>,
+    /// Time counts only while nobody is known who could take the message: nobody holds the lease, or the holder
+    /// refuses or cannot be reached. So a slow child slows its senders, and does not make them fail.
+    pub only_absence: bool,
     /// Ride through times without a holder. Otherwise the message fails as soon as it is known that nobody
     /// takes it.
     pub wait: bool,

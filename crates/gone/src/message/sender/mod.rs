@@ -4,6 +4,7 @@
 //! caller wants back when a message is settled. Times are since any fixed moment.
 
 mod action;
+mod sight;
 mod window;
 
 pub use action::{Action, Delivered, Patience, Whereabouts};
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use crate::message::error::SendError;
 use crate::message::frame::{About, Body, Frame, Refusal, SenderId};
+use crate::message::sender::sight::Sight;
 use crate::message::sender::window::{Entry, Packed, Window};
 
 /// Waits before one more attempt after attempts without progress: these two, doubling.
@@ -38,6 +40,7 @@ pub struct Sender<T> {
     holder: Option<Whereabouts>,
     /// There is a connection to the holder, or one is being made.
     line: bool,
+    sight: Sight,
     /// Nothing is sent until the lock was asked again.
     halted: bool,
     /// All is to be sent anew over the same connection.
@@ -72,6 +75,7 @@ impl<T> Sender<T> {
             actions: VecDeque::new(),
             holder: None,
             line: false,
+            sight: Sight::default(),
             halted: true,
             restart: false,
             attempt: 0,
@@ -146,6 +150,7 @@ impl<T> Sender<T> {
 
     /// The lock has said who holds the lease, or could not be asked.
     pub fn looked_up(&mut self, now: Duration, found: Result<Option<Whereabouts>, String>) {
+        self.sight.last(now);
         self.asking = false;
         if std::mem::take(&mut self.outdated) {
             return self.tick(now);
@@ -158,6 +163,7 @@ impl<T> Sender<T> {
             }
             Ok(None) => {
                 self.trouble = "nobody holds it".into();
+                self.sight.vacant = true;
                 self.look_at = now + self.pause();
                 self.refused = None;
                 let id = self.id.to_string();
@@ -166,6 +172,7 @@ impl<T> Sender<T> {
             }
             Ok(Some(found)) => found,
         };
+        self.sight.vacant = false;
         let same_place = self.holder.as_ref().is_some_and(|holder| holder.address == found.address);
         let newer = self.holder.as_ref().is_none_or(|holder| found.token > holder.token || !same_place);
         let refused = self.refused.take();
@@ -180,13 +187,14 @@ impl<T> Sender<T> {
         }
         if self.halted || newer {
             if !same_place || !self.line {
-                self.line = true;
+                (self.line, self.sight.up) = (true, false);
                 self.actions.push_back(Action::Connect(found.address.clone()));
             }
             // A store that lags behind may know less than the holder has told, unless that is what it refuses.
             let trusted = same_place && refused != Some(Refusal::NotHolder);
             let known = self.holder.as_ref().filter(|_| trusted).map_or(0, |holder| holder.token);
             self.holder = Some(Whereabouts { token: found.token.max(known), ..found });
+            self.sight.refusing &= !newer;
             self.begin(now);
         } else {
             self.look_at = now + if self.answered { LOOK_QUIET } else { LOOK_UNANSWERED };
@@ -198,10 +206,17 @@ impl<T> Sender<T> {
         self.tick(now);
     }
 
+    /// The connection stands.
+    pub fn line_up(&mut self, now: Duration) {
+        self.sight.last(now);
+        self.sight.up = self.line;
+    }
+
     /// The connection ended. It is not connected again before the lock was asked.
     pub fn line_down(&mut self, now: Duration, why: &str) {
         if self.line {
-            self.line = false;
+            self.sight.last(now);
+            (self.line, self.sight.up) = (false, false);
             let address = self.holder.as_ref().map_or("", |holder| &holder.address);
             self.trouble = format!("the connection to {address} ended: {why}");
             self.halt(now);
@@ -211,6 +226,8 @@ impl<T> Sender<T> {
 
     /// The holder's end does not let us in; the connection goes on trying.
     pub fn line_refused(&mut self, now: Duration, why: &str) {
+        self.sight.last(now);
+        self.sight.up = false;
         let address = self.holder.as_ref().map_or(String::new(), |holder| holder.address.clone());
         self.trouble = format!("no connection to {address}: {why}");
         let id = self.id.to_string();
@@ -225,6 +242,7 @@ impl<T> Sender<T> {
 
     /// Something came from the holder; [`Sender::tick`] after a row of these.
     pub fn received(&mut self, now: Duration, frame: Frame) {
+        self.line_up(now);
         let about = frame.about;
         let current = about.attempt == self.attempt;
         if about.sender != self.me || about.id != self.id {
@@ -239,7 +257,7 @@ impl<T> Sender<T> {
                 if !current {
                     return;
                 }
-                self.answered = true;
+                (self.answered, self.sight.refusing) = (true, false);
                 self.heard(now);
                 self.restart |= self.window.misses(taken, probed);
             }
@@ -276,6 +294,8 @@ impl<T> Sender<T> {
         self.trouble = format!("the holder at {address} takes no messages: {}", why.text());
         // A gap is put right by sending anew.
         self.refused = Some(why).filter(|why| *why != Refusal::Gap);
+        self.sight.last(now);
+        self.sight.refusing = self.refused.is_some();
         self.outdated = self.asking;
         self.halt(now);
     }
@@ -351,6 +371,7 @@ impl<T> Sender<T> {
     }
 
     fn give_up_late(&mut self, now: Duration) {
+        self.window.count_from(self.sight.last(now));
         let (id, trouble) = (self.id.to_string(), self.silence());
         self.give_up(|entry| {
             (entry.deadline <= now).then(|| SendError::TimedOut {

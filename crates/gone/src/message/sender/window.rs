@@ -20,6 +20,7 @@ pub(super) struct Entry<T> {
     /// What was given, for the error.
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Duration,
+    only_absence: bool,
     pub(super) wait: bool,
     /// An attempt may have reached the child.
     pub(super) sent: bool,
@@ -54,10 +55,19 @@ impl<T> Window<T> {
     }
 
     pub(super) fn push(&mut self, now: Duration, sequence: u64, data: Bytes, ticket: T, patience: Patience) {
-        let Patience { timeout, wait } = patience;
+        let Patience { timeout, only_absence, wait } = patience;
         let deadline = timeout.map_or(Duration::MAX, |timeout| now.saturating_add(timeout));
         self.earliest = self.earliest.min(deadline);
-        self.entries.push_back(Entry { sequence, data, ticket, timeout, deadline, wait, sent: false });
+        self.entries.push_back(Entry {
+            sequence,
+            data,
+            ticket,
+            timeout,
+            deadline,
+            only_absence,
+            wait,
+            sent: false,
+        });
     }
 
     /// The first one, if it is not above `acked`.
@@ -74,6 +84,14 @@ impl<T> Window<T> {
     pub(super) fn misses(&self, taken: u64, probed: u64) -> bool {
         let sent = self.entries.iter().take_while(|entry| entry.sequence <= probed);
         sent.into_iter().any(|entry| entry.sequence > taken)
+    }
+
+    /// Somebody could take messages at `seen`: until then no time has passed for those that count absence alone.
+    pub(super) fn count_from(&mut self, seen: Duration) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.only_absence) {
+            let timeout = entry.timeout.unwrap_or(Duration::MAX);
+            entry.deadline = entry.deadline.max(seen.saturating_add(timeout));
+        }
     }
 
     /// Takes those out for which there is a reason to.
