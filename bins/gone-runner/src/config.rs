@@ -56,7 +56,7 @@ pub struct RunConfig {
     pub timing: Timing,
     /// Trust a lock without a record at once.
     pub fresh: bool,
-    /// The command of the file.
+    /// What follows `--`, or else the file's command.
     pub command: Vec<String>,
     /// Where messages come in; `None` where the address has to be found out.
     pub listen: Option<SocketAddr>,
@@ -210,6 +210,7 @@ fn run(
     lock: Option<&dyn Lock>,
     max_message: usize,
 ) -> Option<RunConfig> {
+    let command = command(values, problems);
     let timing = timing(values, problems, lock)?;
     let listen = listen(values, problems);
     let advertise = advertise(values, problems);
@@ -225,7 +226,7 @@ fn run(
     Some(RunConfig {
         timing,
         fresh: values.switch("fresh"),
-        command: values.texts("command"),
+        command: command?,
         listen: listen?,
         advertise: advertise?,
         form: values.opt_choice("stdin")?.parse().ok()?,
@@ -233,6 +234,19 @@ fn run(
         limits: limits?,
         live: live?,
     })
+}
+
+fn command(values: &Values, problems: &mut Problems) -> Option<Vec<String>> {
+    let words = values.texts("command");
+    if words.is_empty() {
+        problems.report(
+            values,
+            "command",
+            "is needed: write what to run behind `--`, as in gone-runner run --id ID -- CMD ARGS, or into the file",
+        );
+        return None;
+    }
+    Some(words)
 }
 
 fn timing(values: &Values, problems: &mut Problems, lock: Option<&dyn Lock>) -> Option<Timing> {

@@ -5,7 +5,7 @@ use daemon::settings::{Api, Argument, Kind, Program, Setting, Subcommand, Unit};
 /// gone-runner as its users meet it.
 pub static PROGRAM: Program = Program {
     examples: "gone-runner run --id nightly --lock redis://10.0.0.5 -- /usr/local/bin/nightly-job\n\
-               gone-runner run --id nightly --expiry 10s --check-config\n\
+               gone-runner run --id nightly --expiry 10s --check-config -- /usr/local/bin/nightly-job\n\
                gone-runner send --id nightly --lock redis://10.0.0.5 --wait 'rebuild index'\n\
                gone-runner status --id nightly --lock redis://10.0.0.5 --json\n\
                (umask 077; gone-runner keygen > gone.key)",
@@ -18,6 +18,7 @@ pub static PROGRAM: Program = Program {
         // systemd's SIGTERM is for the runner alone, which stops the child in order; its SIGKILL at the end is
         // for all.
         extra: &["KillMode=mixed"],
+        stop_after: &["grace"],
         ..Unit::DEFAULT
     },
     ..Program::new(
@@ -204,10 +205,14 @@ const SEND: Subcommand = Subcommand {
     name: "send",
     about: "Send a message to the child, wherever it runs; `-` sends standard input",
     settings: &[
-        Setting::new("wait", Kind::Switch, "Ride through fail-over: try on until the timeout")
-            .flag("wait")
-            .group(MESSAGES)
-            .flag_only(),
+        Setting::new(
+            "wait",
+            Kind::Switch,
+            "Ride through fail-over and slowness: the timeout counts only while nobody takes messages",
+        )
+        .flag("wait")
+        .group(MESSAGES)
+        .flag_only(),
         Setting::new("each-line", Kind::Switch, "Send each line of standard input as a message")
             .flag("each-line")
             .group(MESSAGES)

@@ -26,6 +26,8 @@ pub struct Lifecycle {
     pub metrics: Metrics,
     /// The admin routes.
     pub admin: Admin,
+    /// What the daemon's own end may take at most, on top of `--drain-timeout`. Zero at first.
+    pub own_end: Duration,
     loaded: Loaded,
     log: LogControl,
     reloads: ReloadState,
@@ -46,6 +48,7 @@ impl Lifecycle {
             log: start.log.clone(),
             signals: Signals::install()?,
             notifier: Notifier::from_environment(),
+            own_end: Duration::ZERO,
             drain,
             readiness,
             metrics,
@@ -146,6 +149,7 @@ impl Lifecycle {
     async fn finish(&self) {
         let values = self.loaded.values();
         let (delay, timeout) = (values.duration("drain-delay"), values.duration("drain-timeout"));
+        let timeout = timeout.saturating_add(self.own_end);
         self.readiness.draining();
         self.notifier.stopping();
         tracing::info!(timeout_ms = timeout.as_millis() as u64, "draining");

@@ -9,6 +9,7 @@ use supervise::{Boottime, Io, Spec, Status, Why};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::config::Live;
 
@@ -82,18 +83,29 @@ impl Drop for Watch {
     }
 }
 
+/// The next check, when it is due; `None` when the runner ends. The interval and the check of a reload count at once.
+async fn due(live: &mut watch::Receiver<Live>) -> Option<(Check, Duration)> {
+    let begin = Instant::now();
+    loop {
+        let Live { check, check_interval, .. } = live.borrow_and_update().clone();
+        let wait = async {
+            match &check {
+                Some(_) => tokio::time::sleep_until(begin + check_interval).await,
+                // A reload may bring one.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wait => return check.map(|check| (check, check_interval)),
+            changed = live.changed() => changed.ok()?,
+        }
+    }
+}
+
 async fn look(mut live: watch::Receiver<Live>, environment: Vec<(String, String)>, tell: mpsc::Sender<bool>) {
     let mut failing = false;
     loop {
-        let Live { check, check_interval, .. } = live.borrow_and_update().clone();
-        let Some(check) = check else {
-            // A reload may bring one.
-            if live.changed().await.is_err() {
-                return;
-            }
-            continue;
-        };
-        tokio::time::sleep(check_interval).await;
+        let Some((check, check_interval)) = due(&mut live).await else { return };
         let problem = check.problem(check_interval, &environment).await;
         if let Some(problem) = &problem {
             tracing::warn!(problem, "the child's health check failed");

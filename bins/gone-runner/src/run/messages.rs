@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use gone::message::acks::AckLines;
+use gone::message::frame::Refusal;
 use gone::message::stdin::Form;
 use gone::message::{Delivery, Turn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -130,7 +131,7 @@ impl Talk {
         let child_acknowledges = acks.is_some();
         let (mut lines, mut read) = (AckLines::default(), BytesMut::with_capacity(4096));
         let gate = self.gate.clone();
-        loop {
+        let why = loop {
             self.encode();
             let idle = self.text.is_empty();
             let step = tokio::select! {
@@ -143,7 +144,7 @@ impl Talk {
             };
             match step {
                 Step::Fetched(true) => {}
-                Step::Closed | Step::Fetched(false) => break,
+                Step::Closed | Step::Fetched(false) => break Refusal::Stopping,
                 Step::Ended => {
                     // All who could write are dead: what is there is all.
                     while let Some(Ok(length @ 1..)) = acks.as_ref().map(|acks| acks.try_read_buf(&mut read))
@@ -154,7 +155,7 @@ impl Talk {
                             self.acknowledge(number);
                         }
                     }
-                    break;
+                    break Refusal::Stopping;
                 }
                 Step::Wrote(Ok(length)) => {
                     self.text.advance(length);
@@ -164,13 +165,13 @@ impl Talk {
                 }
                 Step::Wrote(Err(error)) => {
                     tracing::warn!(%error, "the child takes no messages any more: it closed its stdin");
-                    break;
+                    break Refusal::StdinClosed;
                 }
                 Step::Read(Ok(0) | Err(_)) => {
                     acks = None;
                     // Nothing can be acknowledged any more: senders are better told so than kept waiting.
                     tracing::info!("the child closed its descriptor 3: it is given no more messages");
-                    break;
+                    break Refusal::AcksClosed;
                 }
                 Step::Read(Ok(_)) => {
                     let (number, errors) = lines.feed(&read);
@@ -181,10 +182,10 @@ impl Talk {
                     }
                 }
             }
-        }
+        };
         gate.read_out.notify_one();
-        self.turn.stop();
-        // Until the child is dead its senders are told to wait, and its stdin stays open.
+        self.turn.refuse_all(why);
+        // Until the child is dead its senders are told why, and its stdin stays open.
         let _open = (stdin, acks);
         std::future::pending::<()>().await;
     }

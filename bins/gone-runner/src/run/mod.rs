@@ -36,6 +36,9 @@ use forward::Forwarded;
 /// How long answers of the API may take after the child's end.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
+/// How much later than the last of its own times the loop may end.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Runs until it is told to end, or the child's end ends it.
 ///
 /// # Errors
@@ -45,7 +48,13 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
     let (Some(id), Some(run)) = (&config.id, &config.run) else {
         return Err(Failure::usage("--id is needed").into());
     };
-    let command = command(&start, id.as_str(), run)?;
+    let command = Command {
+        words: run.command.clone(),
+        id: id.as_str().to_owned(),
+        expiry: run.timing.expiry,
+        grace: run.timing.grace,
+        acknowledges: run.child_acknowledges,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async {
         let mut lifecycle = Lifecycle::new(&start)?;
@@ -61,24 +70,6 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
         None | Some(0) => Ok(()),
         Some(code) => Err(Failure::code(code, format!("the child ended with {code}")).into()),
     }
-}
-
-/// What follows `--`, or else the file's command.
-fn command(start: &Start<Config>, id: &str, run: &RunConfig) -> anyhow::Result<Command> {
-    let given = start.arguments.all("command");
-    let words = if given.is_empty() { run.command.clone() } else { given.to_vec() };
-    if words.is_empty() {
-        let sentence =
-            "there is no command to run: write it behind `--`, as in gone-runner run --id ID -- CMD";
-        return Err(Failure::usage(sentence).into());
-    }
-    Ok(Command {
-        words,
-        id: id.to_owned(),
-        expiry: run.timing.expiry,
-        grace: run.timing.grace,
-        acknowledges: run.child_acknowledges,
-    })
 }
 
 async fn open_inbox(config: &Config, run: &RunConfig) -> anyhow::Result<Inbox> {
@@ -110,7 +101,7 @@ struct Ready<'a> {
 
 impl Ready<'_> {
     /// Until contending has ended; gives the child's code, where the runner ends with it.
-    async fn serve(self, lifecycle: Lifecycle) -> anyhow::Result<Option<u8>> {
+    async fn serve(self, mut lifecycle: Lifecycle) -> anyhow::Result<Option<u8>> {
         let Self { config, run, command, inbox, forwarded, last_wait } = self;
         let bound = inbox.endpoint().trim_start_matches("tcp://").parse().context("the link's address")?;
         log_listening("link", bound);
@@ -135,15 +126,18 @@ impl Ready<'_> {
         let farewell = inbox.clone();
         let drive =
             Drive { handle, runner, command, form, inbox, board, live: watched, drain, forwarded, last_wait };
-        let drain = lifecycle.drain.clone();
+        // The drain is over when the child is dead and the lock was told.
+        lifecycle.own_end = run.timing.grace + MOMENT;
+        let (drain, running) = (lifecycle.drain.clone(), lifecycle.drain.guard());
         let driven = tokio::spawn(async move {
             let code = drive.run().await;
             // The child's end can be the runner's.
             drain.begin();
+            drop(running);
             code
         });
         lifecycle.run(move |new: Config, _| reload(&new, &live, api.as_ref())).await;
-        // The child's grace may be longer than the drain of everything else.
+        // A child that the kernel does not let die is waited for all the same.
         let code = tokio::select! {
             code = driven => code.context("the runner's loop broke")?,
             () = another_signal(Signals::install()?) => end_at_once(),

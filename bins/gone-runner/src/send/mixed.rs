@@ -12,8 +12,8 @@ use gone::message::compat::OriginalHolder;
 use gone::message::{Outbox, Patience};
 use tokio::time::Instant;
 
-use super::LOOK;
-
+/// How long one look at the lock may take.
+const LOOK: Duration = Duration::from_secs(2);
 /// Between two tries with `--wait`.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,7 +55,7 @@ impl Mixed {
         match standing {
             Standing::Foreign => self.give_original(&address, message, left).await,
             Standing::Held => {
-                let patience = Patience { timeout: Some(left), wait: false };
+                let patience = Patience { timeout: Some(left), only_absence: false, wait: false };
                 self.outbox.send_data(self.id.as_str(), message.clone(), patience).await?;
                 Ok(())
             }

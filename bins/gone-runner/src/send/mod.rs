@@ -2,32 +2,29 @@
 
 mod input;
 mod mixed;
+mod tally;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use bytes::Bytes;
 use daemon::{Failure, Start};
-use gone::keeper;
-use gone::lease::rules::Standing;
-use gone::lock::{Id, Lock};
-use gone::message::{InLock, Outbox, OutboxOptions, Patience, Receipt};
+use gone::lock::Id;
+use gone::message::{InLock, Outbox, OutboxOptions, Patience, Receipt, SendError};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
 use input::{Lines, Source};
 use mixed::Mixed;
+use tally::Tally;
 
-/// How long one look at the lock may take.
-const LOOK: Duration = Duration::from_secs(2);
 /// Bytes that may be on their way at once.
 const WINDOW_BYTES: usize = 8 << 20;
 
 /// Sends what the call says, and waits until all of it is acknowledged.
 ///
 /// # Errors
-/// Why a message was not, in one sentence; messages before it were.
+/// Why a message was not, in one sentence; of lines, which ones.
 pub fn run(start: &Start<Config>) -> anyhow::Result<()> {
     let values = start.loaded.values();
     let config = &start.config;
@@ -53,7 +50,6 @@ pub fn run(start: &Start<Config>) -> anyhow::Result<()> {
 struct Post {
     way: Way,
     id: Id,
-    lock: Arc<dyn Lock>,
     timeout: Duration,
     wait: bool,
 }
@@ -69,18 +65,20 @@ impl Post {
         let outbox = outbox(config)?;
         let (lock, timeout) = (config.lock.clone(), config.timeout);
         let way = match config.compat {
-            true => Way::Mixed(Box::new(Mixed::new(outbox, lock.clone(), id.clone(), config.max_message))),
+            true => Way::Mixed(Box::new(Mixed::new(outbox, lock, id.clone(), config.max_message))),
             false => Way::Ours(outbox),
         };
-        Ok(Self { way, id: id.clone(), lock, timeout, wait })
+        Ok(Self { way, id: id.clone(), timeout, wait })
     }
 
     async fn one(self, message: Bytes) -> anyhow::Result<()> {
-        let Self { way, id, timeout, wait, .. } = self;
+        let Self { way, id, timeout, wait } = self;
         match way {
             Way::Ours(outbox) => {
-                let patience = Patience { timeout: Some(timeout), wait };
-                outbox.send_data(id.as_str(), message, patience).await?;
+                // Who waits through a fail-over waits for a slow child too.
+                let patience = Patience { timeout: Some(timeout), only_absence: wait, wait };
+                let receipt = outbox.enqueue(id.as_str(), message, patience).await?;
+                settled(&id, timeout, receipt).await?;
             }
             Way::Mixed(mut mixed) => mixed.send(message, timeout, wait).await?,
         }
@@ -88,83 +86,58 @@ impl Post {
     }
 
     async fn lines(self, mut lines: Lines) -> anyhow::Result<()> {
-        let Self { way, id, lock, timeout, wait } = self;
+        let Self { way, id, timeout, wait } = self;
+        let mut tally = Tally::default();
         match way {
-            Way::Ours(outbox) => Stream { id, lock, timeout, wait }.run(outbox, lines).await,
+            Way::Ours(outbox) => stream(outbox, lines, &id, timeout, wait, &mut tally).await,
             Way::Mixed(mut mixed) => {
-                let mut taken = 0_u64;
-                while let Some(line) = lines.recv().await {
-                    let sent = mixed.send(line?, timeout, wait).await;
-                    sent.with_context(|| which(taken))?;
-                    taken += 1;
+                while let (false, Some(line)) = (tally.has_failed(), lines.recv().await) {
+                    let sent = async { mixed.send(line?, timeout, wait).await };
+                    tally.count(sent.await);
                 }
-                Ok(())
             }
         }
+        tally.end()
     }
 }
 
-fn which(taken: u64) -> String {
-    format!("line {}, after {taken} that were taken", taken + 1)
-}
-
-/// Many lines on their way side by side. The time-out is one of progress: a slow child slows its senders, it
-/// does not make them fail.
-struct Stream {
-    id: Id,
-    lock: Arc<dyn Lock>,
-    timeout: Duration,
-    wait: bool,
-}
-
-impl Stream {
-    async fn run(self, outbox: Outbox, mut lines: Lines) -> anyhow::Result<()> {
-        let outbox = Arc::new(outbox);
-        // What is in it is bounded by the outbox's window.
-        let (give, mut receipts) = mpsc::unbounded_channel::<anyhow::Result<Receipt>>();
-        let (id, patience) = (self.id.clone(), Patience { timeout: None, wait: self.wait });
-        let feeding = outbox.clone();
-        tokio::spawn(async move {
-            while let Some(line) = lines.recv().await {
-                let receipt = match line {
-                    Ok(line) => feeding.enqueue(id.as_str(), line, patience).await.map_err(Into::into),
-                    Err(error) => Err(error),
-                };
-                if give.send(receipt).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut taken = 0_u64;
-        while let Some(receipt) = receipts.recv().await {
-            self.settled(receipt).await.with_context(|| which(taken))?;
-            taken += 1;
-        }
-        Ok(())
-    }
-
-    async fn settled(&self, receipt: anyhow::Result<Receipt>) -> anyhow::Result<()> {
-        let Self { id, timeout, .. } = self;
-        let mut receipt = receipt?;
-        loop {
-            if let Ok(outcome) = tokio::time::timeout(*timeout, receipt.settled()).await {
-                outcome?;
-                return Ok(());
-            }
-            let why = match keeper::look(self.lock.as_ref(), id, false, LOOK).await {
-                // Its child is slow, or others are before us: so are we.
-                Ok(view) if view.standing == Standing::Held => {
-                    tracing::warn!(
-                        "{id} acknowledged nothing for {timeout:?}: waiting on, somebody holds it"
-                    );
-                    continue;
-                }
-                Ok(_) => "nobody holds it now".to_owned(),
-                Err(error) => error.to_string(),
+/// Many lines on their way side by side, until one fails; those that are on their way then are waited for.
+async fn stream(outbox: Outbox, mut lines: Lines, id: &Id, timeout: Duration, wait: bool, tally: &mut Tally) {
+    // A slow child slows its senders, it does not make them fail.
+    let patience = Patience { timeout: Some(timeout), only_absence: true, wait };
+    let outbox = Arc::new(outbox);
+    // What is in it is bounded by the outbox's window.
+    let (give, mut receipts) = mpsc::unbounded_channel::<anyhow::Result<Receipt>>();
+    let (feeding, to) = (outbox.clone(), id.clone());
+    let feeder = tokio::spawn(async move {
+        while let Some(line) = lines.recv().await {
+            let receipt = match line {
+                Ok(line) => feeding.enqueue(to.as_str(), line, patience).await.map_err(Into::into),
+                Err(error) => Err(error),
             };
-            anyhow::bail!(
-                "{id} acknowledged nothing within {timeout:?}: {why} (it may have been taken all the same)"
-            );
+            if give.send(receipt).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(receipt) = receipts.recv().await {
+        tally.count(match receipt {
+            Ok(receipt) => settled(id, timeout, receipt).await.map_err(Into::into),
+            Err(error) => Err(error),
+        });
+        if tally.has_failed() {
+            // What it has not handed over yet it has not sent.
+            feeder.abort();
+        }
+    }
+}
+
+/// Until the message is acknowledged or given up; says now and then that it is not.
+async fn settled(id: &Id, every: Duration, mut receipt: Receipt) -> Result<(), SendError> {
+    loop {
+        match tokio::time::timeout(every, receipt.settled()).await {
+            Ok(outcome) => return outcome.map(drop),
+            Err(_) => tracing::warn!("{id} has acknowledged nothing for {every:?}: waiting on"),
         }
     }
 }

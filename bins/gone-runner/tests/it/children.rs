@@ -118,3 +118,19 @@ async fn a_second_signal_ends_all_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn drained_is_said_once_the_child_is_dead_and_the_lease_free() {
+    let dir = TempDir::new();
+    // Longer than the drain itself.
+    let flags = ["--expiry", "60s", "--grace", "10s", "--drain-timeout", "100ms"];
+    let script = "trap 'sleep 1; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut runner = Setup::in_folder(&dir).flags(&flags).shell(script).start("runner");
+    eventually("the trap", SOON, async || runner.stdout().contains(&"ready".to_owned()).then_some(())).await;
+    assert!(runner.stop().await.success());
+    let log = runner.log();
+    let at = |text: &str| log.iter().position(|line| line.contains(text));
+    let (draining, ended, drained) = (at("\"draining\""), at("the child has ended"), at("\"drained\""));
+    assert!(draining.is_some() && draining < ended && ended < drained, "{log:?}");
+    assert_eq!(at("drain timed out"), None, "{log:?}");
+}

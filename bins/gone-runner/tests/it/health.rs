@@ -59,3 +59,16 @@ async fn a_url_has_to_answer_2xx() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_reload_that_shortens_the_interval_counts_at_once() {
+    let dir = TempDir::new();
+    let text = |interval| format!("[check]\ncmd = 'false'\ninterval = '{interval}'\nfailures = 1\n");
+    let file = dir.write("r.toml", text("1h"));
+    let setup = Setup::in_folder(&dir.join("lock")).flags(&["--config", file.to_str().unwrap()]);
+    let mut runner = setup.shell("exec sleep 100").start("runner");
+    holds(&mut runner).await;
+    dir.write("r.toml", text("50ms"));
+    runner.hup();
+    runner.logs("the child is not well").await;
+}

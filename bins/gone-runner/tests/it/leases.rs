@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{RedisServer, TempDir, eventually};
+use testkit::{ConsulServer, EtcdServer, RedisServer, TempDir, eventually};
 
 use crate::beats::Beats;
 use crate::harness::{EXPIRY, SHARED, SOON, Setup, call, holds, status};
@@ -123,6 +123,32 @@ async fn a_killed_guard_takes_the_child_along_and_the_lease_goes_on_to_another()
     beats.assert_one_at_a_time();
 }
 
+/// The runner renews on, so that only its guard's silence can tell it that something is wrong.
+#[tokio::test]
+async fn a_stopped_guard_gives_the_lease_away_whether_its_child_lives_or_not() {
+    for ends in [false, true] {
+        let redis = RedisServer::start().await;
+        let beats = Beats::new();
+        let setup = Setup::over(&redis.url()).flags(&["--fresh"]).beating(&beats);
+        let mut first = setup.start("first");
+        let child = holds(&mut first).await;
+        let mut second = setup.start("second");
+        second.logs("listening").await;
+        signal(guard_of(child), Signal::STOP);
+        if ends {
+            signal(child, Signal::KILL);
+        }
+        let stopped = now();
+        let successor = beats.next(stopped).await;
+        let took = since(stopped, successor.first);
+        assert!(took < (EXPIRY + Duration::from_millis(100)) * SHARED, "fail-over took {took:?}");
+        first.logs("GuardLost").await;
+        first.stop().await;
+        second.stop().await;
+        beats.assert_one_at_a_time();
+    }
+}
+
 #[tokio::test]
 async fn a_child_that_ignores_sigterm_is_killed_after_the_grace_with_its_descendants() {
     let dir = TempDir::new();
@@ -159,4 +185,41 @@ async fn another_expiry_for_the_same_id_is_refused() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("with an expiry of 1s"), "{said}");
+}
+
+/// Kills the holder; another one has to follow, after the child's death and within this time.
+async fn fails_over(lock: &str, expiry: &str, within: Duration) {
+    let beats = Beats::new();
+    let setup = Setup::over(lock).flags(&["--fresh", "--expiry", expiry]).beating(&beats);
+    let mut first = setup.start("first");
+    holds(&mut first).await;
+    let mut second = setup.start("second");
+    eventually("the second to know who holds it", SOON, async || {
+        status(&mut second).await["holder"].is_string().then_some(())
+    })
+    .await;
+    first.kill9();
+    let killed = now();
+    let next = async || beats.lives().into_iter().find(|life| life.first > killed);
+    let successor = eventually("another child to beat", within * SHARED, next).await;
+    let took = since(killed, successor.first);
+    assert!(took < within * SHARED, "fail-over took {took:?}");
+    assert!(status(&mut second).await["token"].as_u64() == Some(successor.token));
+    assert!(second.stop().await.success());
+    assert_eq!(beats.assert_one_at_a_time(), 2);
+    let free = crate::harness::done(&["status", "--id", "job", "--lock", lock], "").await;
+    assert!(free.starts_with("job: free"), "{free}");
+}
+
+#[tokio::test]
+async fn a_killed_holder_is_followed_by_another_over_consul() {
+    let consul = ConsulServer::start().await;
+    // Twice the expiry and Consul's lock delay, by the contract.
+    fails_over(&consul.url(), "10s", Duration::from_secs(35)).await;
+}
+
+#[tokio::test]
+async fn a_killed_holder_is_followed_by_another_over_etcd() {
+    let etcd = EtcdServer::start().await;
+    fails_over(&etcd.url(), "2s", Duration::from_secs(5)).await;
 }

@@ -35,10 +35,8 @@ async fn a_word_and_standard_input_and_its_lines_reach_the_child() {
     let said = fails(1, &send(&lock, &["--max-message", "3B", "four"]), "").await;
     assert!(said.contains("more than the 3 that are allowed"), "{said}");
     let said = fails(1, &send(&lock, &["--max-message", "3B", "--each-line"]), "ab\nabcd\n").await;
-    assert!(
-        said.contains("line 2, after 1 that were taken: the message has more than the 3 bytes"),
-        "{said}"
-    );
+    assert!(said.contains("line 2 was not delivered: the message has more than the 3 bytes"), "{said}");
+    assert!(said.contains("in all 1 delivered, not delivered 2, nothing sent after line 2"), "{said}");
     drop(dir);
 }
 
@@ -140,15 +138,57 @@ async fn links_are_encrypted_when_a_key_is_given_and_closed_to_others() {
 async fn a_child_that_closes_its_stdin_takes_no_messages() {
     let lock_dir = TempDir::new();
     let lock = folder_lock(&lock_dir);
-    let mut runner = Setup::in_folder(&lock_dir).shell("exec <&-; sleep 100").start("runner");
+    let setup = Setup::in_folder(&lock_dir).flags(&["--on-exit", "restart"]).env("OUT", lock_dir.join("out"));
+    let script = "[ -e \"$OUT\" ] && exec cat >> \"$OUT\"; exec <&-; touch \"$OUT\"; exec sleep 100";
+    let mut runner = setup.shell(script).start("runner");
+    let child = holds(&mut runner).await;
+    let out = lock_dir.join("out");
+    eventually("its stdin to be closed", SOON, async || out.exists().then_some(())).await;
+    let begun = std::time::Instant::now();
+    let said = fails(1, &send(&lock, &["--timeout", "600s", "x"]), "").await;
+    assert!(said.contains("takes no messages: the child has closed its stdin"), "{said}");
+    assert!(begun.elapsed() < SOON, "it is told at once");
+    runner.logs("it closed its stdin").await;
+    let said = fails(1, &send(&lock, &["--timeout", "600s", "--each-line"]), "y\n").await;
+    assert!(said.contains("line 1 was not delivered: ") && said.contains("closed its stdin"), "{said}");
+    let said = fails(1, &send(&lock, &["--wait", "--timeout", "1s", "z"]), "").await;
+    assert!(said.contains("did not acknowledge within 1s") && said.contains("closed its stdin"), "{said}");
+    // It is this child that takes none: the next one does.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(child).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    done(&send(&lock, &["--wait", "--timeout", "60s", "next"]), "").await;
+    written(&out, "next\n").await;
+}
+
+#[tokio::test]
+async fn of_refused_lines_it_is_told_which_ones_were_delivered() {
+    let ((_dir, file), lock_dir) = (record(), TempDir::new());
+    let lock = folder_lock(&lock_dir);
+    let setup = Setup::in_folder(&lock_dir).env("OUT", &file).flags(&["--max-message", "5B"]);
+    let mut runner = setup.shell("exec cat > \"$OUT\"").start("runner");
     holds(&mut runner).await;
-    let refused = eventually("a refusal", SOON, async || {
-        let output = crate::harness::call(&send(&lock, &["--timeout", "300ms", "x"]), "").await;
-        (!output.status.success()).then_some(output)
+    let said = fails(1, &send(&lock, &["--each-line"]), "one\ntwo\nmuch too long\nfour\nlong again\n").await;
+    let first =
+        "gone-runner: line 3 was not delivered: job does not take this message: it is larger than the holder";
+    assert!(said.starts_with(first), "{said}");
+    // Those behind it were on their way already, or not sent any more.
+    let told = [
+        ("3, 5, nothing sent after line 5", 3),
+        ("3, nothing sent after line 4", 3),
+        ("3, nothing sent after line 3", 2),
+    ];
+    let (_, count) =
+        told.into_iter().find(|(text, _)| said.contains(text)).unwrap_or_else(|| panic!("{said}"));
+    assert!(said.contains(&format!("in all {count} delivered, not delivered 3")), "{said}");
+    let delivered = eventually("all that were acknowledged", SOON, async || {
+        Some(lines(&file)).filter(|lines| lines.len() == count)
     })
     .await;
-    assert_eq!(refused.status.code(), Some(1));
-    runner.logs("it closed its stdin").await;
+    assert_eq!(delivered[..2], ["one", "two"]);
+    assert!(!delivered.iter().any(|line| line.contains("long")), "{delivered:?}");
 }
 
 #[tokio::test]

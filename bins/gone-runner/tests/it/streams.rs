@@ -151,3 +151,35 @@ async fn a_slow_child_slows_its_senders_and_memory_stays_flat() {
     let taken = lines(&file).len();
     assert!((40..400).contains(&taken), "{taken} messages in 5 s of one each 50 ms");
 }
+
+/// The times are such that the whole takes many of a sender's time-outs, and so does each single message.
+#[tokio::test]
+async fn a_child_that_takes_longer_than_the_time_out_is_waited_for() {
+    let ((_dir, file), lock_dir) = (record(), TempDir::new());
+    let flags = ["--ack", "child", "--max-pending", "1"];
+    let setup = Setup::in_folder(&lock_dir).flags(&flags).recording(&file).env("ACK", "child");
+    let mut runner = setup.env("DELAY_US", "1000000").start("runner");
+    holds(&mut runner).await;
+    let lock = crate::harness::folder_lock(&lock_dir);
+    let send = ["send", "--id", "job", "--lock", &lock, "--timeout", "400ms"];
+    let (each_line, single) =
+        ([&send[..], &["--each-line"]].concat(), [&send[..], &["--wait", "single"]].concat());
+    let expected: Vec<String> = (1..=12).map(|number| format!("line-{number}")).collect();
+    let input = expected.join("\n");
+    // The single one has to wait until the lines before it are taken, of which it hears nothing.
+    let (lines, late) = tokio::join!(crate::harness::call(&each_line, &input), async {
+        eventually("the first line", SOON, async || (!crate::harness::lines(&file).is_empty()).then_some(()))
+            .await;
+        crate::harness::call(&single, "").await
+    });
+    assert!(lines.status.success() && late.status.success(), "{lines:?} {late:?}");
+    let (single, lines): (Vec<_>, Vec<_>) =
+        recorded(&file).into_iter().partition(|(_, text)| text == "single");
+    assert_eq!(lines.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), expected);
+    assert_eq!(single.len(), 1);
+    // Without --wait it is told, and may have been taken.
+    let impatient = [&send[..], &["first"]].concat();
+    crate::harness::call(&impatient, "").await;
+    let said = crate::harness::fails(1, &[&send[..], &["second"]].concat(), "").await;
+    assert!(said.contains("did not acknowledge within 400ms"), "{said}");
+}

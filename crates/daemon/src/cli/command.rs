@@ -22,7 +22,9 @@ pub fn command(program: &'static Program) -> Command {
             .disable_version_flag(true)
             .disable_help_subcommand(true)
             .subcommands(program.subcommands.iter().map(|known| own_subcommand(program, known)))
-            .subcommand(service::subcommand())
+            .subcommand(
+                service::subcommand().args(unit_settings(program).filter_map(|s| setting_arg(program, s))),
+            )
             .subcommand(Command::new("completions").about("Print completions for a shell").arg(
                 Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell)),
             ))
@@ -54,6 +56,12 @@ pub(super) fn completed(program: &'static Program) -> Command {
             _ => tree,
         }
     })
+}
+
+/// What the service's own command line can hold beside the settings of all subcommands.
+fn unit_settings(program: &Program) -> impl Iterator<Item = &'static Setting> {
+    let of_unit = program.subcommands.iter().filter(|known| Some(known.name) == program.unit.subcommand);
+    of_unit.flat_map(|known| known.settings)
 }
 
 fn own_subcommand(program: &Program, known: &'static Subcommand) -> Command {
@@ -179,7 +187,8 @@ fn missing_subcommand(program: &'static Program) -> clap::Error {
 fn collect(program: &'static Program, own: Option<&'static Subcommand>, matches: &ArgMatches) -> Call {
     let mut flags = Flags::default();
     let subcommand = own.map(|known| known.name);
-    for setting in program.settings_for(subcommand) {
+    // Another subcommand's flags are not in the matches.
+    for setting in program.settings_for(subcommand.or(program.unit.subcommand)) {
         if let Ok(Some(texts)) = matches.try_get_many::<String>(setting.key) {
             flags.texts.insert(setting.key, texts.cloned().collect());
         }

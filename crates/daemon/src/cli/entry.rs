@@ -131,7 +131,7 @@ fn act<C: Config>(
             return say(&service::perform(program, &request, &call.flags)?);
         }
         Action::Healthcheck => {
-            let values = Loaded::best_effort(program, &call.flags, &environment);
+            let values = Loaded::best_effort(program, None, &call.flags, &environment);
             return say(&healthcheck::ask(program, &values)?);
         }
         _ => {}
@@ -159,7 +159,7 @@ fn act<C: Config>(
 
 fn check<C: Config>(program: &'static Program, call: Call, environment: Environment) -> anyhow::Result<()> {
     let mut problems = Problems::default();
-    let values = Loaded::best_effort(program, &call.flags, &environment);
+    let values = Loaded::best_effort(program, None, &call.flags, &environment);
     C::check(&values, &mut problems);
     let mut report = String::new();
     match Loaded::load::<C>(program, call.subcommand, call.flags, environment) {

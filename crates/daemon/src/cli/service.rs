@@ -1,11 +1,12 @@
 //! `service install | remove | start | stop | status`: writes the systemd unit and drives systemctl.
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 
 use crate::error::Failure;
-use crate::settings::{Flags, Kind, Program};
+use crate::settings::{Environment, Flags, Kind, Loaded, Program};
 use crate::systemd::{UnitOptions, unit_text};
 
 /// What was asked for.
@@ -77,7 +78,11 @@ pub(super) fn request(word: &str, matches: &ArgMatches) -> Result<Request, clap:
 }
 
 /// Does what was asked for; the text is for stdout.
-pub(super) fn perform(program: &Program, request: &Request, flags: &Flags) -> Result<String, Failure> {
+pub(super) fn perform(
+    program: &'static Program,
+    request: &Request,
+    flags: &Flags,
+) -> Result<String, Failure> {
     let service = Service {
         name: program.name,
         unit: request.root.join("etc/systemd/system").join(format!("{}.service", program.name)),
@@ -109,6 +114,13 @@ fn words(
     Ok(words)
 }
 
+/// How long the end may take, by the flags and the file that the unit will name: its environment is another one.
+fn stop_within(program: &'static Program, flags: &Flags) -> Duration {
+    let values = Loaded::best_effort(program, program.unit.subcommand, flags, &Environment::default());
+    let keys = ["drain-delay", "drain-timeout"].iter().chain(program.unit.stop_after);
+    keys.filter_map(|key| values.opt_duration(key)).fold(Duration::ZERO, Duration::saturating_add)
+}
+
 struct Service {
     name: &'static str,
     unit: PathBuf,
@@ -117,7 +129,12 @@ struct Service {
 }
 
 impl Service {
-    fn install(&self, program: &Program, request: &Request, flags: &Flags) -> Result<String, Failure> {
+    fn install(
+        &self,
+        program: &'static Program,
+        request: &Request,
+        flags: &Flags,
+    ) -> Result<String, Failure> {
         let executable = std::env::current_exe().map_err(|error| {
             Failure::running(format!("the path of {} cannot be found: {error}", self.name))
         })?;
@@ -131,6 +148,7 @@ impl Service {
             config: flags.config.as_deref().map(absolute).transpose()?,
             flags: words(program, flags, absolute)?,
             user: request.user.clone(),
+            stop_within: stop_within(program, flags),
             notify_reload: self.live && self.systemd_version().is_some_and(|version| version >= 253),
         };
         let folder = self.unit.parent().unwrap_or(Path::new("/"));

@@ -62,8 +62,13 @@ impl Loaded {
 
     /// The values as far as they can be made out, with defaults for the rest: enough to find a
     /// daemon that runs on well while somebody edits its file.
-    pub fn best_effort(program: &'static Program, flags: &Flags, environment: &Environment) -> Values {
-        gather(program, None, flags, environment, &mut Problems::default()).0
+    pub fn best_effort(
+        program: &'static Program,
+        subcommand: Option<&'static str>,
+        flags: &Flags,
+        environment: &Environment,
+    ) -> Values {
+        gather(program, subcommand, flags, environment, &mut Problems::default()).0
     }
 
     /// Reads the file again, with the same flags and environment. Nothing changes on problems.
@@ -167,8 +172,9 @@ fn take_env(
 }
 
 fn take_flag(setting: &'static Setting, flags: &Flags, values: &mut Values, problems: &mut Problems) {
-    let (Some(flag), Some(texts)) = (setting.flag, flags.texts.get(setting.key)) else { return };
-    let place = Place::flag(flag);
+    let Some(texts) = flags.texts.get(setting.key) else { return };
+    // Without a flag it is the words of the subcommand's argument of the same name.
+    let place = setting.flag.map_or_else(|| Place::word(setting.key), Place::flag);
     let with_password = |text: &String| value::has_password(text);
     if matches!(setting.kind, Kind::Url) && texts.iter().any(with_password) {
         let env = setting.env_name(values.program);

@@ -32,6 +32,11 @@ impl Place {
     pub(crate) fn named(name: &str) -> Self {
         Self { text: name.to_owned(), line: 0, usage: false }
     }
+
+    /// A word of the call that has no flag.
+    pub(crate) fn word(name: &str) -> Self {
+        Self { usage: true, ..Self::named(name) }
+    }
 }
 
 impl fmt::Display for Place {

@@ -160,9 +160,12 @@ pub struct Unit {
     pub low_ports: bool,
     /// More lines for the `[Service]` section.
     pub extra: &'static [&'static str],
+    /// Keys of durations that the end may take beside the drain.
+    pub stop_after: &'static [&'static str],
 }
 
 impl Unit {
     /// A daemon without state on ports that need no privilege.
-    pub const DEFAULT: Self = Self { subcommand: None, state_flag: None, low_ports: false, extra: &[] };
+    pub const DEFAULT: Self =
+        Self { subcommand: None, state_flag: None, low_ports: false, extra: &[], stop_after: &[] };
 }

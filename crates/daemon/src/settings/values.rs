@@ -225,6 +225,8 @@ impl Values {
             (Source::Env, ..) => Place::named(&setting.env_name(self.program)),
             (Source::Default, _, Some(file)) if self.line > 0 => Place::file(file, self.line),
             (_, Some(flag), _) => Place::flag(flag),
+            // There is nothing but the call that could hold it.
+            (_, None, None) => Place::word(setting.key),
             _ => Place::named(setting.key),
         }
     }

@@ -1,4 +1,6 @@
 //! The text of a hardened systemd unit.
+use std::time::Duration;
+
 use crate::settings::Program;
 
 /// What the person who installs decides.
@@ -15,7 +17,13 @@ pub struct UnitOptions {
     /// Whether systemd is at least version 253, so that `systemctl reload` can wait for the end of
     /// a reload. An older one would ignore the whole line and not know when the start is over.
     pub notify_reload: bool,
+    /// How long the daemon's own orderly end may take.
+    pub stop_within: Duration,
 }
+
+/// The least time that systemd gives the end, and how much longer than the daemon's own at least, in seconds.
+const STOP_LEAST: u64 = 90;
+const STOP_MARGIN: u64 = 30;
 
 /// What a daemon that only talks over the network can do without. A program's own lines come
 /// behind and win.
@@ -67,6 +75,7 @@ pub fn unit_text(program: &Program, options: &UnitOptions) -> String {
         Some(user) => format!("User={user}"),
         None => "DynamicUser=yes".to_owned(),
     };
+    let stop = (options.stop_within.as_secs() + STOP_MARGIN).max(STOP_LEAST);
     let capability = if program.unit.low_ports { "CAP_NET_BIND_SERVICE" } else { "" };
     let kind = match options.notify_reload {
         true => "Type=notify-reload",
@@ -90,8 +99,8 @@ Restart=on-failure
 RestartSec=1s
 # A configuration that is wrong, or state of a newer version, stays wrong: wait for a person.
 RestartPreventExitStatus=2 78
-# Longer than the daemon's own --drain-timeout and --drain-delay.
-TimeoutStopSec=90s
+# Longer than the daemon's own end may take by its settings when this was written.
+TimeoutStopSec={stop}s
 WatchdogSec=30s
 LimitNOFILE=1048576
 AmbientCapabilities={capability}
@@ -125,6 +134,7 @@ mod tests {
             state_flag: Some("data-dir"),
             low_ports: true,
             extra: &["Nice=5"],
+            ..Unit::DEFAULT
         },
         ..Program::new("demo", "Shows 100% of it.", "1.0.0")
     };
@@ -137,6 +147,7 @@ mod tests {
             flags: vec!["--name=a b".into(), "--port=80".into()],
             user: None,
             notify_reload: true,
+            stop_within: Duration::from_secs(59),
         };
         let text = unit_text(&PROGRAM, &options);
         for line in [
@@ -146,16 +157,24 @@ mod tests {
             "Description=Shows 100%% of it",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",
             "Nice=5",
+            "TimeoutStopSec=90s",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
         let flags = vec!["--data-dir=/srv/demo".to_owned()];
         let named = unit_text(
             &PROGRAM,
-            &UnitOptions { user: Some("www".into()), notify_reload: false, flags, ..options },
+            &UnitOptions {
+                user: Some("www".into()),
+                notify_reload: false,
+                flags,
+                stop_within: Duration::from_millis(300_900),
+                ..options
+            },
         );
         assert!(named.contains(" --data-dir=/srv/demo\n"), "{named}");
         assert!(named.contains("\nType=notify\nExecReload=/bin/kill -HUP $MAINPID\n"), "{named}");
+        assert!(named.contains("\nTimeoutStopSec=330s\n"), "{named}");
         assert!(named.contains("\nUser=www\n") && !named.contains("DynamicUser"));
     }
 
