@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Consul, part};
@@ -186,6 +186,17 @@ impl Consul {
     /// [`ConsulError`].
     pub async fn agent_services(&self) -> Result<BTreeMap<String, Registered>, ConsulError> {
         self.read(self.call(Method::GET, "listing the agent's services", "/v1/agent/services")).await
+    }
+
+    /// A service of the agent; none when it has none of this id.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn agent_service(&self, id: &str) -> Result<Option<Registered>, ConsulError> {
+        let doing = "looking at a service of the agent";
+        let answer =
+            self.send(self.call(Method::GET, doing, format!("/v1/agent/service/{}", part(id)?))).await?;
+        if answer.status == StatusCode::NOT_FOUND { Ok(None) } else { self.json(doing, &answer).map(Some) }
     }
 
     /// Says how well the subject of a TTL check is. The note is for people. False when the agent does not have

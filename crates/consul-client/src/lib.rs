@@ -2,7 +2,7 @@
 //!
 //! | module | routes |
 //! | --- | --- |
-//! | [`agent`] | `/v1/agent/service/{register,deregister}`, `/v1/agent/services`, `/v1/agent/check/{pass,warn,fail}` |
+//! | [`agent`] | `/v1/agent/service/{register,deregister}`, `/v1/agent/service/ID`, `/v1/agent/services`, `/v1/agent/check/{pass,warn,fail}` |
 //! | [`health`] | `/v1/health/service/NAME` |
 //! | [`catalog`] | `/v1/catalog/services` |
 //! | [`session`] | `/v1/session/{create,renew,destroy,info}` |
@@ -42,8 +42,10 @@ pub mod health;
 pub mod kv;
 mod query;
 pub mod session;
+mod url;
 
 pub use client::{Config, Consul, Token};
 pub use error::ConsulError;
 pub use http_fetch::{Limits, Tls};
 pub use query::{Consistency, Query, Reply};
+pub use url::ConsulUrl;

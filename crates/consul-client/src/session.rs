@@ -50,6 +50,8 @@ pub struct Session {
     pub ttl: String,
     /// What becomes of its keys.
     pub behavior: Behavior,
+    /// When it was made, in the order of the servers' log.
+    pub create_index: u64,
 }
 
 #[derive(Serialize)]

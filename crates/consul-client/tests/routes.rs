@@ -71,6 +71,8 @@ async fn services_and_their_checks() {
 
     let agents = consul.agent_services().await.unwrap();
     assert_eq!(agents["web/2"].port, 81);
+    assert_eq!(consul.agent_service("web/2").await.unwrap().as_ref(), Some(&agents["web/2"]));
+    assert_eq!(consul.agent_service("nobody's").await.unwrap(), None);
     let catalog = consul.catalog_services(Query::default()).await.unwrap();
     assert_eq!(catalog.value["web api"].len(), 2, "each tag once: {:?}", catalog.value);
     let stale = Query { consistency: Consistency::Stale, wait: None };
@@ -124,6 +126,8 @@ async fn sessions_and_locks() {
     assert_eq!((info.ttl.as_str(), info.behavior), ("10500ms", Behavior::Release));
     assert!(consul.renew_session(&a).await.unwrap());
     let b = consul.create_session(&session(Behavior::Delete, Duration::ZERO)).await.unwrap();
+    let later = consul.session_info(&b, Query::consistent()).await.unwrap().value.unwrap();
+    assert!(later.create_index > info.create_index);
     assert!(consul.kv_put("lock/x", "by a", Put::Acquire(&a)).await.unwrap());
     assert!(!consul.kv_put("lock/x", "by b", Put::Acquire(&b)).await.unwrap());
     let read = async || consul.kv_get("lock/x", Query::consistent()).await.unwrap().value;

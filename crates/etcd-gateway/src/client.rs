@@ -104,6 +104,7 @@ impl Etcd {
             let request = post(&endpoint, path, body)?;
             match self.fetch.send(request, within).await {
                 Ok(answer) if answer.status.is_success() => {
+                    turn.asking = false;
                     let read: T = read_json(doing, &answer)?;
                     return Ok((read, answer.date()));
                 }
@@ -127,7 +128,10 @@ impl Etcd {
         let mut turn = Turn::new(self, doing);
         while let Some((endpoint, within)) = turn.next() {
             match self.fetch.lines(post(&endpoint, path, body)?, within).await {
-                Ok(lines) => return Ok(lines),
+                Ok(lines) => {
+                    turn.asking = false;
+                    return Ok(lines);
+                }
                 Err(FetchError::Status { status, what }) => {
                     turn.refused(what.as_bytes(), format!("{status}: {what}"))?;
                 }
@@ -143,12 +147,14 @@ struct Turn<'a> {
     etcd: &'a Etcd,
     doing: &'static str,
     at: usize,
+    /// While the endpoint has not answered yet.
+    asking: bool,
     failures: Vec<String>,
 }
 
 impl<'a> Turn<'a> {
     fn new(etcd: &'a Etcd, doing: &'static str) -> Self {
-        Self { etcd, doing, at: 0, failures: Vec::new() }
+        Self { etcd, doing, at: 0, asking: false, failures: Vec::new() }
     }
 
     /// The endpoint to ask, and for how long; none when all have been asked.
@@ -159,19 +165,25 @@ impl<'a> Turn<'a> {
         }
         self.at = self.etcd.first.load(Ordering::Relaxed) % endpoints.len();
         let share = self.etcd.timeout / u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        self.asking = true;
         Some((endpoints[self.at].clone(), share))
     }
 
-    fn failed(&mut self, what: String) {
-        let count = self.etcd.endpoints.len();
-        self.failures.push(format!("{}: {what}", self.etcd.endpoints[self.at]));
-        let next = (self.at + 1) % count;
-        // Unless another request has moved on already.
+    /// The next endpoint is asked first from now on, unless another request has moved on already.
+    fn move_on(&self) {
+        let next = (self.at + 1) % self.etcd.endpoints.len();
         let _ = self.etcd.first.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn failed(&mut self, what: String) {
+        self.asking = false;
+        self.failures.push(format!("{}: {what}", self.etcd.endpoints[self.at]));
+        self.move_on();
     }
 
     /// The end of it, but where another endpoint may do better.
     fn refused(&mut self, body: &[u8], otherwise: String) -> Result<(), EtcdError> {
+        self.asking = false;
         match serde_json::from_slice::<Refusal>(body) {
             Ok(Refusal { error, code }) if !error.is_empty() && !TRY_ANOTHER.contains(&code) => {
                 Err(EtcdError::Refused { doing: self.doing, what: error, code })
@@ -188,8 +200,17 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn over(self) -> EtcdError {
+    fn over(&self) -> EtcdError {
         EtcdError::NoAnswer { doing: self.doing, what: self.failures.join("; ") }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Whoever asked had less patience than the endpoint was given: the next request is not to meet the same silence.
+        if self.asking {
+            self.move_on();
+        }
     }
 }
 

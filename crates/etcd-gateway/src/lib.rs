@@ -2,7 +2,7 @@
 //!
 //! | call | route |
 //! | --- | --- |
-//! | [`Etcd::range`] | `/v3/kv/range` |
+//! | [`Etcd::range`], [`Etcd::range_keys`], [`Etcd::get`] | `/v3/kv/range` |
 //! | [`Etcd::commit`] | `/v3/kv/txn` |
 //! | [`Etcd::grant`], [`Etcd::keep_alive`], [`Etcd::revoke`] | `/v3/lease/{grant,keepalive,revoke}` |
 //! | [`Etcd::watch`] | `/v3/watch`, a stream of lines |
@@ -16,6 +16,7 @@ mod client;
 mod error;
 mod lease;
 mod txn;
+mod url;
 mod watch;
 mod wire;
 
@@ -24,4 +25,5 @@ pub use error::EtcdError;
 pub use http_fetch::{Limits, Tls};
 pub use lease::LeaseId;
 pub use txn::{Committed, Compare, Entry, Found, Put, Txn};
+pub use url::EtcdUrl;
 pub use watch::{Events, Watch};

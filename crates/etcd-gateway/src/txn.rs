@@ -101,7 +101,32 @@ impl Etcd {
     /// # Errors
     /// [`EtcdError`].
     pub async fn range(&self, prefix: &[u8]) -> Result<Found, EtcdError> {
-        let body = json!({ "key": encoded(prefix), "range_end": encoded(after_prefix(prefix)) });
+        self.read(json!({ "key": encoded(prefix), "range_end": encoded(after_prefix(prefix)) })).await
+    }
+
+    /// The same without the values.
+    ///
+    /// # Errors
+    /// [`EtcdError`].
+    pub async fn range_keys(&self, prefix: &[u8]) -> Result<Found, EtcdError> {
+        self.read(json!({
+            "key": encoded(prefix),
+            "range_end": encoded(after_prefix(prefix)),
+            "keys_only": true,
+        }))
+        .await
+    }
+
+    /// This very key, as a majority has it; none when there is none.
+    ///
+    /// # Errors
+    /// [`EtcdError`].
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Entry>, EtcdError> {
+        let found = self.read(json!({ "key": encoded(key) })).await?;
+        Ok(found.entries.into_iter().next())
+    }
+
+    async fn read(&self, body: Value) -> Result<Found, EtcdError> {
         let (answer, date) = self.call::<RangeAnswer>("reading keys", "/v3/kv/range", &body).await?;
         Ok(Found { revision: answer.header.revision, entries: answer.kvs, date })
     }

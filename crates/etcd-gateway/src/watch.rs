@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::client::Etcd;
 use crate::error::EtcdError;
 use crate::txn::Entry;
-use crate::wire::{Header, after_prefix, encoded};
+use crate::wire::{Header, after_prefix, encoded, number};
 
 /// A stream of changes. Dropped, it ends.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ struct Answer {
     canceled: bool,
     #[serde(default)]
     cancel_reason: String,
+    #[serde(default, deserialize_with = "number")]
+    compact_revision: i64,
     #[serde(default)]
     events: Vec<Event>,
 }
@@ -84,7 +86,10 @@ impl Watch {
             }
         };
         if answer.canceled {
-            return Err(EtcdError::WatchEnded(answer.cancel_reason));
+            // Told without a reason.
+            let compacted = format!("what changed before revision {} is compacted", answer.compact_revision);
+            let why = if answer.compact_revision > 0 { compacted } else { answer.cancel_reason };
+            return Err(EtcdError::WatchEnded(why));
         }
         let (deleted, put): (Vec<_>, Vec<_>) =
             answer.events.into_iter().partition(|event| event.kind == "DELETE");

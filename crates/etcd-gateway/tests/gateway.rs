@@ -32,6 +32,11 @@ async fn keys_change_together_or_not_at_all() {
     let found = etcd.range(b"a/").await.unwrap();
     let keys: Vec<&[u8]> = found.entries.iter().map(|entry| entry.key.as_slice()).collect();
     assert_eq!(keys, [b"a/x", b"a/y"]);
+    let named = etcd.range_keys(b"a/").await.unwrap().entries;
+    assert_eq!(named.iter().map(|entry| entry.value.len()).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!((&named[0].key, named[0].mod_revision), (&found.entries[0].key, made.revision));
+    assert_eq!(etcd.get(b"a/x").await.unwrap().as_ref(), Some(&found.entries[0]));
+    assert_eq!(etcd.get(b"a/").await.unwrap(), None);
     let x = &found.entries[0];
     assert_eq!(
         (x.value.as_slice(), x.create_revision, x.mod_revision),
@@ -118,6 +123,10 @@ async fn endpoints_are_tried_in_turn_and_a_bad_one_only_once() {
     let again = std::time::Instant::now();
     assert!(etcd.range(b"a").await.unwrap().entries.is_empty());
     assert!(again.elapsed() < Duration::from_secs(1), "the good one is asked first from then on");
+    // One that is given up before its share of the time is over.
+    let impatient = client(vec![hung.addr().to_string(), server.addr().to_string()]);
+    assert!(tokio::time::timeout(Duration::from_millis(100), impatient.range(b"a")).await.is_err());
+    assert!(impatient.timeout(Duration::from_secs(60)).range(b"a").await.unwrap().entries.is_empty());
     let all_bad = client(endpoints[..2].to_vec()).timeout(Duration::from_millis(400));
     let error = all_bad.range(b"a").await.unwrap_err().to_string();
     assert!(

@@ -55,21 +55,6 @@ pub enum UrlError {
     )]
     UnknownKind(String),
     /// Something in it cannot be.
-    #[error("lock {url}: {what}")]
-    Wrong {
-        /// The text without its password.
-        url: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A file that it names cannot be read.
-    #[error("lock {url}: reading {path}: {what}")]
-    File {
-        /// The text without its password.
-        url: String,
-        /// The file.
-        path: String,
-        /// What the system said.
-        what: String,
-    },
+    #[error("lock {0}")]
+    Wrong(#[from] http_fetch::url::UrlError),
 }

@@ -18,6 +18,7 @@
 mod error;
 mod lines;
 mod tls;
+pub mod url;
 
 use std::time::{Duration, SystemTime};
 

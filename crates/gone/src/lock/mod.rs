@@ -21,11 +21,14 @@ use crate::error::{LockError, UrlError};
 use crate::lease::rules::{Contender, Reply, Request};
 use crate::lease::{Failover, Timing, Unsafe};
 
-pub use consul::{ConsulLock, ConsulUrl};
-pub use etcd::{EtcdLock, EtcdUrl};
+pub use consul::ConsulLock;
+pub use consul_client::ConsulUrl;
+pub use etcd::EtcdLock;
+pub use etcd_gateway::EtcdUrl;
 pub use file::FileLock;
+pub use http_fetch::url::has_password;
 pub use redis::RedisLock;
-pub use url::{RedisUrl, has_password};
+pub use redis_link::RedisUrl;
 
 /// The longest id, in bytes.
 const LONGEST_ID: usize = 200;

@@ -1,30 +1,14 @@
-//! Connections: to the server, or by way of Sentinels to the master that they name.
+//! Connections that tell of every change of one record.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, PushKind, RedisError, TlsCertificates,
-};
+use redis::{PushInfo, PushKind};
 
-use crate::error::{LockError, UrlError};
+use crate::error::LockError;
 use crate::lock::{Id, Listener, News, RedisUrl};
 
 use super::{channel, record_key, unreachable};
-
-/// Finds at start what would fail at every dial: certificates that cannot be used.
-pub(super) fn check(url: &RedisUrl) -> Result<(), UrlError> {
-    if url.tls {
-        // Whoever was first has chosen; a second choice is refused and of no harm.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    }
-    let (host, port) = url.hosts.first().cloned().unwrap_or_default();
-    client(url, &host, port, true)
-        .map(drop)
-        .map_err(|error| UrlError::Wrong { url: url.to_string(), what: error.to_string() })
-}
 
 /// A connection that tells the listener of every change of the record, and of its own end.
 pub(super) async fn open(
@@ -33,26 +17,16 @@ pub(super) async fn open(
     patience: Duration,
     listener: Listener,
 ) -> Result<MultiplexedConnection, LockError> {
-    let (host, port) = match &url.sentinel {
-        Some(name) => master(url, name, patience).await?,
-        None => url.hosts.first().cloned().unwrap_or_default(),
+    let told = move |info: PushInfo| match info.kind {
+        PushKind::Message | PushKind::Invalidate => listener(News::Changed),
+        PushKind::Disconnection => listener(News::Broken),
+        _ => {}
     };
-    let failed = |doing: &str, error: &RedisError| unreachable(url, &format!("{doing} {host}:{port}"), error);
-    let client = client(url, &host, port, true).map_err(|error| failed("connecting to", &error))?;
-    let told = move |info: PushInfo| {
-        match info.kind {
-            PushKind::Message | PushKind::Invalidate => listener(News::Changed),
-            PushKind::Disconnection => listener(News::Broken),
-            _ => {}
-        }
-        Ok::<(), ()>(())
-    };
-    let config = settings(patience).set_push_sender(told);
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
+    let mut connection = redis_link::dial(url, patience, told)
         .await
-        .map_err(|error| failed("connecting to", &error))?;
-    connection.subscribe(channel(id)).await.map_err(|error| failed("subscribing at", &error))?;
+        .map_err(|error| LockError::Unreachable { lock: url.to_string(), what: error.to_string() })?;
+    let subscribed = connection.subscribe(channel(id)).await;
+    subscribed.map_err(|error| unreachable(url, "subscribing", &error))?;
     // Tells of renewals too, and of a record that is flushed away. Where it is not allowed, looking has to do.
     let tracking = redis::cmd("CLIENT")
         .arg(&["TRACKING", "ON", "BCAST", "NOLOOP", "PREFIX", &record_key(id)])
@@ -60,68 +34,9 @@ pub(super) async fn open(
         .await;
     if let Err(error) = tracking {
         if error.is_io_error() {
-            return Err(failed("talking to", &error));
+            return Err(unreachable(url, "talking to the server", &error));
         }
         tracing::debug!(lock = %url, %error, "Redis does not tell of changed keys; looking instead");
     }
     Ok(connection)
-}
-
-fn settings(patience: Duration) -> AsyncConnectionConfig {
-    // Without them a connection that died in silence would be waited for without end.
-    AsyncConnectionConfig::new().set_connection_timeout(Some(patience)).set_response_timeout(Some(patience))
-}
-
-/// Asks one Sentinel after the other.
-async fn master(url: &RedisUrl, name: &str, patience: Duration) -> Result<(String, u16), LockError> {
-    let mut reasons = Vec::new();
-    let share = patience / u32::try_from(url.hosts.len() + 1).unwrap_or(u32::MAX);
-    for (host, port) in &url.hosts {
-        let asking = async {
-            let client = client(url, host, *port, false)?;
-            let mut connection =
-                client.get_multiplexed_async_connection_with_config(&settings(share)).await?;
-            redis::cmd("SENTINEL")
-                .arg(&["get-master-addr-by-name", name])
-                .query_async::<Option<(String, u16)>>(&mut connection)
-                .await
-        };
-        match tokio::time::timeout(share, asking).await {
-            Ok(Ok(Some(master))) => return Ok(master),
-            Ok(Ok(None)) => reasons.push(format!("{host}:{port} knows no master {name:?}")),
-            Ok(Err(error)) => reasons.push(format!("{host}:{port}: {error}")),
-            Err(_) => reasons.push(format!("{host}:{port} does not answer")),
-        }
-    }
-    Err(LockError::Unreachable {
-        lock: url.to_string(),
-        what: format!("asking the Sentinels: {}", reasons.join("; ")),
-    })
-}
-
-/// A client of the server, or (without `server`) of a Sentinel, which has no databases and no users of ours.
-fn client(url: &RedisUrl, host: &str, port: u16, server: bool) -> Result<Client, RedisError> {
-    let addr = if url.tls {
-        ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(host.to_owned(), port)
-    };
-    let info = addr.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let mut redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    if server {
-        redis = redis.set_db(url.db);
-        if let Some(user) = &url.user {
-            redis = redis.set_username(user);
-        }
-        if let Some(password) = &url.password {
-            redis = redis.set_password(password);
-        }
-    }
-    let info = info.set_redis_settings(redis);
-    if !url.tls {
-        return Client::open(info);
-    }
-    let client_tls =
-        url.client.clone().map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-    Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: url.ca.clone() })
 }

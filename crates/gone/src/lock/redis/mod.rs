@@ -55,7 +55,7 @@ impl RedisLock {
     /// # Errors
     /// When a certificate of the address cannot be used.
     pub fn new(url: RedisUrl) -> Result<Self, UrlError> {
-        connect::check(&url)?;
+        redis_link::check(&url)?;
         Ok(Self { url, scripts: Scripts::new() })
     }
 }
