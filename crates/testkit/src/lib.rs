@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod beats;
 mod binary;
 mod consul;
 mod etcd;
+mod exhibitor;
 pub mod http;
 mod link;
 mod load;
@@ -23,10 +25,13 @@ mod seed;
 mod temp;
 mod thread;
 mod wait;
+mod zookeeper;
 
+pub use beats::Beats;
 pub use binary::binary;
 pub use consul::ConsulServer;
 pub use etcd::EtcdServer;
+pub use exhibitor::Exhibitor;
 pub use link::FaultLink;
 pub use load::{Load, Outcome, Report, Running, Sent};
 pub use pki::Pki;
@@ -40,3 +45,4 @@ pub use reference::assert_documents;
 pub use seed::{Rng, seed};
 pub use temp::TempDir;
 pub use wait::{eventually, patience};
+pub use zookeeper::ZooKeeperServer;

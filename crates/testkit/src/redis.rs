@@ -1,6 +1,7 @@
 //! A Redis server for one test.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::port::free_port;
@@ -14,7 +15,7 @@ use crate::wait::eventually;
 pub struct RedisServer {
     addr: SocketAddr,
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl RedisServer {
@@ -29,7 +30,7 @@ impl RedisServer {
             .arg("--dir")
             .arg(folder.as_os_str())
             .start();
-        let server = Self { addr, process, _folder: folder };
+        let mut server = Self { addr, process, folder };
         server.answers().await;
         server
     }
@@ -44,6 +45,11 @@ impl RedisServer {
         format!("redis://{}", self.addr)
     }
 
+    /// Where it keeps its data.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The process, to be killed, stopped and continued.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -55,8 +61,12 @@ impl RedisServer {
         self.answers().await;
     }
 
-    async fn answers(&self) {
+    async fn answers(&mut self) {
         eventually("redis-server to answer PING", Duration::from_secs(20), async || {
+            if let Some(status) = self.process.exit_status() {
+                // The port may have been taken while it was down; it says so on stdout.
+                panic!("redis-server ended with {status}: {:#?}", self.process.stdout());
+            }
             let mut raw = Raw::try_connect(self.addr).await.ok()?;
             raw.send("PING\r\n").await;
             // While it reads its log back it answers -LOADING.
