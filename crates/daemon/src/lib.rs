@@ -6,6 +6,7 @@
 //! | [`cli`] | the command line, common subcommands, exit codes; [`main`] |
 //! | [`lifecycle`] | from ready to drained: signals, reloads, the orderly end |
 //! | [`log`], [`signals`], [`drain`], [`readiness`] | the parts of that |
+//! | [`forward`] | signals that are for a child |
 //! | [`admin`], [`metrics`] | the routes and numbers that every daemon shows |
 //! | [`http`], [`tls`] | listeners |
 //! | [`systemd`] | notifications and the unit file |
@@ -14,6 +15,7 @@ pub mod admin;
 pub mod cli;
 pub mod drain;
 pub mod error;
+pub mod forward;
 pub mod http;
 pub mod lifecycle;
 pub mod log;

@@ -5,7 +5,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing::Metadata;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -55,6 +56,7 @@ pub fn init(values: &Values) -> LogControl {
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         fmt::layer().with_ansi(colour).with_target(false).with_writer(make).boxed()
     };
+    let layer = layer.with_filter(filter_fn(is_of_interest));
     let started = tracing_subscriber::registry().with(filter.and_then(layer)).try_init();
     match started {
         Ok(()) => {
@@ -152,6 +154,18 @@ fn level_of(name: &str) -> LevelFilter {
     }
 }
 
+/// Libraries that say at every level what only their authors want to know, and whose errors we tell ourselves.
+const CHATTY: [&str; 1] = ["zookeeper_client"];
+
+fn is_of_interest(event: &Metadata<'_>) -> bool {
+    is_shown(event.target(), LevelFilter::current())
+}
+
+/// Whether events of this module are logged at all, at the level that is logged.
+fn is_shown(target: &str, level: LevelFilter) -> bool {
+    level >= LevelFilter::DEBUG || !CHATTY.iter().any(|chatty| target.starts_with(chatty))
+}
+
 /// Logs that a listener is open, in the one form that scripts wait for.
 pub fn log_listening(role: &str, addr: std::net::SocketAddr) {
     tracing::info!(role, %addr, "listening");
@@ -160,6 +174,13 @@ pub fn log_listening(role: &str, addr: std::net::SocketAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chatty_libraries_are_shown_to_those_who_debug() {
+        assert!(is_shown("reception::hold", LevelFilter::INFO));
+        assert!(!is_shown("zookeeper_client::session", LevelFilter::INFO));
+        assert!(is_shown("zookeeper_client::session", LevelFilter::DEBUG));
+    }
 
     #[test]
     fn every_accepted_name_has_a_level() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::drain::Drain;
+use daemon::forward::Forwarded;
 use gone::lease::State;
 use gone::message::stdin::Form;
 use gone::message::{Held, Inbox};
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 use super::board::Board;
 use super::child::{self, Command};
 use super::decide::{Action, Event, Runner};
-use super::forward::Forwarded;
 use super::health::Watch;
 use super::messages::Conversation;
 use crate::config::Live;

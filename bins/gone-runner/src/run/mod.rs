@@ -5,7 +5,6 @@ pub mod board;
 pub mod child;
 pub mod decide;
 pub mod drive;
-pub mod forward;
 pub mod health;
 pub mod listen;
 pub mod messages;
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use daemon::drain::Drain;
+use daemon::forward::Forwarded;
 use daemon::lifecycle::Lifecycle;
 use daemon::log::log_listening;
 use daemon::signals::{Request, Signals};
@@ -31,7 +31,6 @@ use board::Board;
 use child::Command;
 use decide::Runner;
 use drive::Drive;
-use forward::Forwarded;
 
 /// How long answers of the API may take after the child's end.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);

@@ -6,11 +6,10 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{FaultLink, Process, RedisServer, Rng, patience};
+use testkit::beats::now;
+use testkit::{Beats, FaultLink, Process, RedisServer, Rng, patience};
 
-use crate::beats::Beats;
 use crate::harness::{EXPIRY, SHARED, Setup, tell_redis};
-use crate::role::now;
 
 /// From the end of the last fault: the lease's expiry, the hand-over, and the child's start.
 const BOUND: Duration = Duration::from_millis(1000 + 100 + 150);

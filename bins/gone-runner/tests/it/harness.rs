@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testkit::http::get;
-use testkit::{Process, Program, Raw, TempDir, eventually};
+use testkit::{Beats, Process, Program, Raw, TempDir, eventually};
 
-use crate::beats::Beats;
 use crate::role;
 
 /// Long enough for anything that is not stuck.
@@ -57,7 +56,9 @@ impl Setup {
     }
 
     pub(crate) fn beating(self, beats: &Beats) -> Self {
-        Self { command: role::words(), ..self }.env("ROLE", "beat").env("BEATS", beats.folder())
+        Self { command: role::words(), ..self }
+            .env("ROLE", "beat")
+            .env(testkit::beats::FOLDER, beats.folder())
     }
 
     pub(crate) fn recording(self, file: &Path) -> Self {

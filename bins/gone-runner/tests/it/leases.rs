@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{ConsulServer, EtcdServer, RedisServer, TempDir, eventually};
+use testkit::beats::now;
+use testkit::{Beats, ConsulServer, EtcdServer, RedisServer, TempDir, eventually};
 
-use crate::beats::Beats;
 use crate::harness::{EXPIRY, SHARED, SOON, Setup, call, holds, status};
-use crate::role::now;
 
 fn since(earlier: u64, later: u64) -> Duration {
     Duration::from_nanos(later.saturating_sub(earlier))

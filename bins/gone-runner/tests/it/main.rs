@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod beats;
 mod calls;
 mod children;
 mod compat;

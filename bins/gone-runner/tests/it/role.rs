@@ -4,25 +4,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 /// The words that start it.
 pub(crate) fn words() -> Vec<String> {
     let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     [exe.as_str(), "--exact", "role::child", "--nocapture"].map(str::to_owned).to_vec()
 }
 
-/// Nanoseconds of the clock that leases are counted by.
-pub(crate) fn now() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
-}
-
 /// In a plain run there is nothing to do.
 #[test]
 fn child() {
     match std::env::var("ROLE").as_deref() {
-        Ok("beat") => beat(),
+        Ok("beat") => testkit::beats::beat(&variable("GONE_FENCING_TOKEN")),
         Ok("record") => record(),
         _ => {}
     }
@@ -34,17 +26,6 @@ fn variable(name: &str) -> String {
 
 fn append(path: &str) -> File {
     OpenOptions::new().append(true).create(true).open(path).unwrap()
-}
-
-/// One line with the time each 2 ms, in a file of its own in `BEATS`; never longer than any test.
-fn beat() {
-    let token = variable("GONE_FENCING_TOKEN");
-    let mut file = append(&format!("{}/{token}-{}", variable("BEATS"), std::process::id()));
-    let begin = now();
-    while now() - begin < 3_600_000_000_000 {
-        file.write_all(format!("{}\n", now()).as_bytes()).unwrap();
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Each line of stdin goes to `RECORD` with the token and its number; then it is acknowledged where `ACK` says

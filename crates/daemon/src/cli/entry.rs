@@ -159,7 +159,7 @@ fn act<C: Config>(
 
 fn check<C: Config>(program: &'static Program, call: Call, environment: Environment) -> anyhow::Result<()> {
     let mut problems = Problems::default();
-    let values = Loaded::best_effort(program, None, &call.flags, &environment);
+    let values = Loaded::best_effort(program, call.subcommand, &call.flags, &environment);
     C::check(&values, &mut problems);
     let mut report = String::new();
     match Loaded::load::<C>(program, call.subcommand, call.flags, environment) {

@@ -64,10 +64,12 @@ impl Program {
         self.own_settings().chain(own).chain(crate::cli::COMMON).collect()
     }
 
-    /// Every setting that a file of this program may hold.
+    /// Every setting that a file of this program may hold. One that several subcommands have is there once.
     pub(crate) fn all_settings(&self) -> Vec<&'static Setting> {
         let of_subcommands = self.subcommands.iter().flat_map(|known| known.settings);
-        self.own_settings().chain(of_subcommands).chain(crate::cli::COMMON).collect()
+        let mut seen = std::collections::BTreeSet::new();
+        let all = self.own_settings().chain(of_subcommands).chain(crate::cli::COMMON);
+        all.filter(|setting| seen.insert(setting.key)).collect()
     }
 
     /// Those that hold whatever the subcommand.
