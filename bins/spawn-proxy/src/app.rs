@@ -17,18 +17,20 @@ use daemon::{Failure, Start};
 use futures_util::FutureExt;
 use hyper::service::service_fn;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::api::{self, Api, ApiConfig};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::nodes::full::Pressure;
 use crate::proxy::headers::Origin;
+use crate::proxy::least::Advances;
 use crate::proxy::service;
 use crate::proxy::worker::{Spawner, Workers};
 use crate::shared::Shared;
 use crate::storage;
-use crate::watchers::{LogHealth, keep_ready};
+use crate::watchers::{LogHealth, finish_drains, keep_ready, watch_pressure};
 
 /// How long deliveries that are under way may take to finish at the end.
 const LAST_DELIVERIES: Duration = Duration::from_secs(2);
@@ -60,6 +62,8 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
         log: log.clone(),
         log_health: LogHealth::default(),
         buffer: Buffer::default(),
+        pressure: Pressure::default(),
+        advances: Advances::default(),
         metrics: Metrics::default(),
         api_url: format!("http://{}", reachable(&config.api_address, api_addr)),
         end: Arc::new(Notify::new()),
@@ -83,6 +87,8 @@ pub fn run(start: Start<Config>) -> anyhow::Result<()> {
                 "202 answers point to this host: set updates.status-url to where clients reach the API"
             );
         }
+        tokio::spawn(watch_pressure(shared.clone(), config.log.max_pending_bytes));
+        tokio::spawn(finish_drains(shared.clone()));
         tokio::spawn(keep_ready(shared.clone(), lifecycle.readiness.clone()));
         let live = shared.clone();
         lifecycle.run(move |config: Config, _| apply(&live, config)).await;
@@ -151,8 +157,9 @@ fn listen_for_operators(
     let local = listener.addr();
     let api = Arc::new(Api {
         shared: shared.clone(),
-        config: ApiConfig::new(config, local),
+        config: ApiConfig::new(config),
         buffer: Buffer::default(),
+        streams: Arc::new(Semaphore::new(api::MAX_STREAMS)),
     });
     let admin = lifecycle.admin.clone();
     let make = move |peer: &daemon::http::Peer| {
@@ -162,7 +169,7 @@ fn listen_for_operators(
             async move {
                 let own_metrics = api::is_own_metrics(request.uri());
                 let response = match (own_metrics, admin.respond(request.method(), request.uri().path())) {
-                    (false, Some(response)) => response.map(http_body_util::Full::new),
+                    (false, Some(response)) => response.map(api::ApiBody::of),
                     _ => api::answer(&api, request, peer, local).await,
                 };
                 Ok::<_, std::convert::Infallible>(response)

@@ -1,11 +1,10 @@
 //! The configuration, typed. What may change while running is in [`LiveConfig`]; the rest needs a restart.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use common::node::Node;
-use daemon::http::{BodyLimits, Limits, Token};
+use daemon::http::{BodyLimits, Guard, Limits, Token};
 use http::Method;
 use regex::bytes::Regex;
 
@@ -113,6 +112,8 @@ pub struct UpdatesConfig {
     pub concurrency: usize,
     /// Whether an update that every node refuses with 5xx is answered and not retried.
     pub unanimous_answer: bool,
+    /// What becomes of updates when the log is full.
+    pub when_full: WhenFull,
     /// The base of `Location` for updates, without a trailing slash; `None` for the API's own address.
     pub status_url: Option<String>,
 }
@@ -122,8 +123,21 @@ pub struct UpdatesConfig {
 pub enum Ack {
     /// The first node's that is not behind.
     First,
+    /// The same, once a majority of the nodes has given one.
+    Quorum,
+    /// The same, once all nodes have given one.
+    All,
     /// Nobody's: 202 at once.
     Queued,
+}
+
+/// What becomes of updates when the log is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They are refused.
+    Refuse,
+    /// The node that holds the log up gets nothing more, if another one flows.
+    Park,
 }
 
 /// Which updates keep their order.
@@ -181,8 +195,13 @@ impl LiveConfig {
 }
 
 impl Config {
-    /// Whether whoever reaches the API may change things: on loopback, with a token asked for, or because told so.
-    pub fn api_may_change(&self, local: IpAddr) -> bool {
-        local.to_canonical().is_loopback() || self.api_token.is_some() || self.insecure_api
+    /// Who may change things by the API.
+    pub fn api_guard(&self) -> Guard {
+        Guard {
+            token: self.api_token.clone(),
+            certificates: false,
+            insecure: self.insecure_api,
+            cors_origin: self.cors_origin.clone(),
+        }
     }
 }

@@ -14,8 +14,6 @@ pub struct Metrics {
     pub replayed: Counter,
     /// Requests that the proxy refused.
     pub refused: Counter,
-    /// Answers that differed from another node's to the same update.
-    pub divergences: Counter,
     /// Updates that every node refused.
     pub rejected: Counter,
     /// 4xx answers to repeated attempts, which may be the answer to an update already applied.
@@ -40,11 +38,6 @@ impl Metrics {
             "requests_refused",
             "Requests that the proxy answered itself with an error",
             self.refused.clone(),
-        );
-        registry.register(
-            "divergences",
-            "First answers that differed from another node's to the same update",
-            self.divergences.clone(),
         );
         registry.register(
             "updates_rejected",

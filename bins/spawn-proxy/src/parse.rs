@@ -11,7 +11,7 @@ use http::Method;
 use regex::bytes::Regex;
 
 use crate::config::{
-    Ack, Class, Config, HealthConfig, LiveConfig, LogConfig, Ordering, Rules, UpdatesConfig,
+    Ack, Class, Config, HealthConfig, LiveConfig, LogConfig, Ordering, Rules, UpdatesConfig, WhenFull,
 };
 use crate::delivery::backoff::Backoff;
 use crate::route::QueryMode;
@@ -110,7 +110,12 @@ fn health(values: &Values, problems: &mut Problems) -> Option<HealthConfig> {
 
 fn updates(values: &Values) -> Option<UpdatesConfig> {
     Some(UpdatesConfig {
-        ack: if values.opt_choice("updates.ack")? == "queued" { Ack::Queued } else { Ack::First },
+        ack: match values.opt_choice("updates.ack")?.as_ref() {
+            "queued" => Ack::Queued,
+            "quorum" => Ack::Quorum,
+            "all" => Ack::All,
+            _ => Ack::First,
+        },
         ordering: if values.opt_choice("updates.ordering")? == "global" {
             Ordering::Global
         } else {
@@ -121,6 +126,10 @@ fn updates(values: &Values) -> Option<UpdatesConfig> {
         backoff: Backoff { first: FIRST_RETRY, longest: values.opt_duration("updates.retry-max")? },
         concurrency: values.opt_integer("updates.concurrency")?,
         unanimous_answer: values.opt_choice("updates.unanimous-5xx")? == "answer",
+        when_full: match values.opt_choice("updates.when-full")?.as_ref() {
+            "refuse" => WhenFull::Refuse,
+            _ => WhenFull::Park,
+        },
         status_url: values.opt_text("updates.status-url").map(|url| url.trim_end_matches('/').to_owned()),
     })
 }

@@ -27,7 +27,7 @@ pub struct Choice<'a> {
 /// The nodes to try, best first; no allocation for eight or fewer.
 pub type Choices<'a> = SmallVec<[Choice<'a>; 8]>;
 
-/// The nodes to try for one read, best first: the usable ones; when all healthy ones are behind
+/// The nodes to try for one read, best first: the usable ones that `fits`; when all healthy ones are behind
 /// by more than `max_lag`, the least behind.
 ///
 /// Round robin rotates; by priority orders; both rotate among the best priority that has a usable
@@ -37,12 +37,13 @@ pub fn candidates<'a>(
     mode: QueryMode,
     ring: &RoundRobin,
     max_lag: Duration,
+    fits: impl Fn(&Entry) -> bool,
 ) -> Choices<'a> {
     let entries = table.entries();
     let in_order = |place: usize| &entries[if mode.by_priority { table.by_priority()[place] } else { place }];
     let mut level: SmallVec<[&Entry; 8]> = SmallVec::new();
     let mut behind: Vec<(Duration, &Entry)> = Vec::new();
-    for entry in (0..entries.len()).map(in_order).filter(|entry| entry.serves_reads()) {
+    for entry in (0..entries.len()).map(in_order).filter(|entry| entry.serves_reads() && fits(entry)) {
         match entry.live.lag() {
             lag if lag > max_lag => behind.push((lag, entry)),
             _ => level.push(entry),
@@ -105,13 +106,16 @@ mod tests {
                 active: spec.active,
                 maintenance: spec.maintenance,
             };
-            Entry { node, live }
+            Entry { node, live, draining: false }
         };
         Table::new(specs.iter().enumerate().map(row).collect())
     }
 
     fn ports(table: &Table, mode: QueryMode, ring: &RoundRobin) -> Vec<u16> {
-        candidates(table, mode, ring, MAX_LAG).iter().map(|choice| choice.entry.node.id.port()).collect()
+        candidates(table, mode, ring, MAX_LAG, |_| true)
+            .iter()
+            .map(|choice| choice.entry.node.id.port())
+            .collect()
     }
 
     fn fine(priority: i64) -> Spec {
@@ -141,6 +145,7 @@ mod tests {
             QueryMode { round_robin: true, by_priority: true },
             &RoundRobin::default(),
             MAX_LAG,
+            |_| true,
         );
         assert_eq!(chosen[0].entry.node.id.port(), 2);
         assert!(chosen[0].lag.unwrap() >= Duration::from_secs(5));
@@ -166,7 +171,7 @@ mod tests {
             let nodes = table(&specs);
             let ring = RoundRobin::default();
             (0..turns).for_each(|_| drop(ring.turn(3)));
-            let chosen = candidates(&nodes, QueryMode { round_robin, by_priority }, &ring, MAX_LAG);
+            let chosen = candidates(&nodes, QueryMode { round_robin, by_priority }, &ring, MAX_LAG, |_| true);
             let usable = |spec: &&Spec| spec.active && !spec.maintenance && spec.healthy;
             let healthy = specs.iter().filter(usable).count();
             let level = specs.iter().filter(usable).filter(|spec| spec.behind_s == 0).count();

@@ -149,8 +149,8 @@ static SETTINGS: &[Setting] = &[
     // Updates.
     Setting::new(
         "updates.ack",
-        Kind::Choice(&["first", "queued"]),
-        "Who answers an update: the first node, or the log (202 at once)",
+        Kind::Choice(&["first", "quorum", "all", "queued"]),
+        "When an update is answered: by the first node, once most or all nodes have answered, or at once (202)",
     )
     .flag("ack")
     .group(UPDATES)
@@ -197,6 +197,14 @@ static SETTINGS: &[Setting] = &[
     )
     .group(UPDATES)
     .default("answer"),
+    Setting::new(
+        "updates.when-full",
+        Kind::Choice(&["park", "refuse"]),
+        "When the log is full: the node that holds it up while another flows gets nothing more, or updates are 503",
+    )
+    .flag("when-full")
+    .group(UPDATES)
+    .default("park"),
     Setting::new("updates.status-url", Kind::Url, "Base of the Location that a 202 carries")
         .group(UPDATES)
         .default_note("the API's address"),
@@ -224,7 +232,7 @@ static SETTINGS: &[Setting] = &[
     Setting::new(
         "max-pending-bytes",
         Kind::SIZE,
-        "Updates that may wait for nodes, in bytes; beyond it updates are answered 503",
+        "Updates that may wait for nodes, in bytes; what happens beyond it says when-full",
     )
     .flag("max-pending-bytes")
     .group(LIMITS)

@@ -11,6 +11,8 @@ use update_log::UpdateLog;
 use crate::config::LiveConfig;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::nodes::full::Pressure;
+use crate::proxy::least::Advances;
 use crate::watchers::LogHealth;
 
 /// What all threads share.
@@ -27,6 +29,10 @@ pub struct Shared {
     pub log_health: LogHealth,
     /// Memory for bodies.
     pub buffer: Buffer,
+    /// How full the log is.
+    pub pressure: Pressure,
+    /// Wakes reads that wait for a node to come further.
+    pub advances: Advances,
     /// Counters.
     pub metrics: Metrics,
     /// Where the API is reached, without a trailing slash.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use daemon::readiness::{ConditionHandle, Readiness};
 use update_log::AppendError;
 
+use crate::nodes::Change;
 use crate::shared::Shared;
 
 const EVERY: Duration = Duration::from_secs(1);
+const LOOK_AT_LOG: Duration = Duration::from_millis(100);
+const LOOK_AT_DRAINS: Duration = Duration::from_millis(200);
 
 /// Whether the update log could be written when it was last tried.
 #[derive(Debug)]
@@ -44,6 +47,34 @@ pub async fn keep_ready(shared: Arc<Shared>, readiness: Readiness) {
         watch_log(&shared, &log).await;
         watch_nodes(&shared, &nodes);
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Takes note of how full the log is.
+pub async fn watch_pressure(shared: Arc<Shared>, limit: u64) {
+    loop {
+        shared.pressure.note(shared.log.usage().pending_bytes, limit);
+        tokio::time::sleep(LOOK_AT_LOG).await;
+    }
+}
+
+/// Sets nodes to maintenance when they have been drained.
+pub async fn finish_drains(shared: Arc<Shared>) {
+    loop {
+        for id in shared.nodes.drained().await {
+            let rest = |nodes: &[common::node::Node]| {
+                let mut nodes = nodes.to_vec();
+                nodes.iter_mut().filter(|node| node.id == id).for_each(|node| node.maintenance = true);
+                Ok::<_, std::convert::Infallible>(Change { nodes, ..Change::default() })
+            };
+            match shared.nodes.change(rest).await {
+                Ok(_) => tracing::info!(node = %id, "the node is drained and in maintenance"),
+                Err(error) => {
+                    tracing::error!(node = %id, %error, "the node is drained and cannot be set to maintenance; trying again")
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_AT_DRAINS).await;
     }
 }
 
@@ -82,7 +113,13 @@ fn watch_nodes(shared: &Shared, condition: &ConditionHandle) {
             } else {
                 format!(", without {}", unusable.join(", "))
             };
-            condition.set(true, format!("{} of {all} usable{without}", all - unusable.len()));
+            let parked: Vec<&str> =
+                table.entries().iter().filter(|e| e.live.is_parked()).map(|e| e.node.id.as_str()).collect();
+            let parked = match parked.as_slice() {
+                [] => String::new(),
+                ids => format!("; parked until a sync or a discard: {}", ids.join(", ")),
+            };
+            condition.set(true, format!("{} of {all} usable{without}{parked}", all - unusable.len()));
         }
     }
 }

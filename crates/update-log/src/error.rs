@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use common::node::NodeId;
+use common::queue::Sequence;
 
-/// Why an append did not happen. The client may send it again: no node got it.
+/// Why an append did not happen. The client may send it again: no node got it, but for [`AppendError::InDoubt`].
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// The undelivered updates fill their space.
@@ -20,6 +21,13 @@ pub enum AppendError {
     TooManyKeys {
         /// The bound.
         limit: u64,
+    },
+    /// The connection broke before the answer came and did not come back in time: the update may be in the log, once, or
+    /// not. Who repeats it with the same key gets one update in either case.
+    #[error("it is not known whether the update was taken: {what}")]
+    InDoubt {
+        /// What happened.
+        what: String,
     },
     /// No node is subscribed, so nobody would ever get it.
     #[error("no node is active")]
@@ -55,9 +63,50 @@ pub enum LogError {
     /// The node is not subscribed, or the new name of a rename already is.
     #[error("the log keeps no queue for {0}, or already keeps one for its new name")]
     Node(NodeId),
+    /// This engine has no way to do it.
+    #[error("this kind of update log cannot {0}")]
+    Unsupported(&'static str),
     /// The log was closed.
     #[error("the update log is closed")]
     Closed,
+    /// The server that keeps the log cannot be reached or does not take writes. Nothing was changed; it can be tried again.
+    #[error("{log} is away: {what}")]
+    Away {
+        /// The log's address, without secrets.
+        log: String,
+        /// What was found.
+        what: String,
+    },
+    /// The connection broke before the answer came: it may have been done. It can be tried again, with the same outcome.
+    #[error("{log} did not answer: {what}")]
+    Unanswered {
+        /// The log's address, without secrets.
+        log: String,
+        /// What was found.
+        what: String,
+    },
+    /// Another process delivers to the node now, under a newer token; or this one never claimed it.
+    #[error("deliveries to {0} are not this process's: another one has claimed the node since")]
+    Stale(NodeId),
+    /// The server answered something that the log does not understand.
+    #[error("{log}: an answer that is not understood: {what}")]
+    Answer {
+        /// The log's address, without secrets.
+        log: String,
+        /// The answer, shortened.
+        what: String,
+    },
+}
+
+/// Why a node could not be sent again what the log holds.
+#[derive(Debug, thiserror::Error)]
+pub enum RewindError {
+    /// The log does not hold that any more.
+    #[error("the log holds updates from {0} on")]
+    Gone(Sequence),
+    /// The engine failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// Why a node could not be unsubscribed.

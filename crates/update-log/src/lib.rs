@@ -10,19 +10,24 @@
 
 mod error;
 mod file;
+mod lease;
+mod redis;
 mod tracker;
 mod update;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use common::node::NodeId;
 use common::queue::{Cursor, Sequence};
 use tokio::sync::watch;
 
-pub use error::{AppendError, LogError, UnsubscribeError};
+pub use error::{AppendError, LogError, RewindError, UnsubscribeError};
 pub use file::{FileLog, FileLogOptions, OpenError};
+pub use lease::Lease;
+pub use redis::{Durability, RedisLog, RedisLogOptions, RedisOpenError, ShareError, Shared};
+pub use redis_link::UrlError as RedisUrlError;
 pub use tracker::{Answer, AnswerBody, Report, Tracker};
 pub use update::{ClientKey, Digest, NewUpdate, SpooledBody, Update, UpdateBody};
 
@@ -45,7 +50,8 @@ pub trait UpdateLog: Send + Sync + 'static {
     fn spool(&self) -> LogFuture<'_, Result<Box<dyn Spool>, AppendError>>;
 
     /// Up to `max` updates from `from` on that `node` has not settled, in order, each with what is
-    /// known of its delivery there. Empty when there are none yet: wait for [`tail`](Self::tail).
+    /// known of its delivery there; a dead letter that is tried again shows as [`DeliveryState::Dead`]. Empty when there are
+    /// none yet: wait for [`tail`](Self::tail).
     fn read(
         &self,
         node: &NodeId,
@@ -56,6 +62,34 @@ pub trait UpdateLog: Send + Sync + 'static {
     /// The sequence that the next append will get; changes whenever readers can see more.
     fn tail(&self) -> watch::Receiver<Sequence>;
 
+    /// Takes deliveries to `node` over, under the token of this process's lease: from now on only this process's
+    /// [`failed`](Self::failed), [`settle`](Self::settle) and [`reject`](Self::reject) count for the node, until another one
+    /// claims it with a newer token. Where the one before did not [`release`](Self::release) it, whatever is pending counts one more
+    /// attempt. Whoever delivers claims first, and reads afterwards. Nothing to do where only one process can have the log.
+    ///
+    /// # Errors
+    /// [`LogError::Stale`] when there is no lease, or a newer one.
+    fn claim(&self, _node: &NodeId) -> LogFuture<'_, Result<(), LogError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Ends what [`claim`](Self::claim) began; nothing is under way, and all of it has been recorded when this resolves.
+    fn release(&self, _node: &NodeId) -> LogFuture<'_, Result<(), LogError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Changes when deliveries to a node may have ceased to be this process's although it did not release it: look at
+    /// [`is_claimed`](Self::is_claimed).
+    fn claims(&self) -> watch::Receiver<u64> {
+        static NEVER: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+        NEVER.subscribe()
+    }
+
+    /// Whether this process may record deliveries to `node`, as far as it knows.
+    fn is_claimed(&self, _node: &NodeId) -> bool {
+        true
+    }
+
     /// Records a failed attempt. Durable when it resolves: an attempt number is never used twice.
     fn failed(
         &self,
@@ -65,7 +99,7 @@ pub trait UpdateLog: Send + Sync + 'static {
     ) -> LogFuture<'_, Result<(), LogError>>;
 
     /// Asks to make an attempt. False when the update needs no more there (rejected or discarded
-    /// meanwhile). While it is granted, [`reject`](Self::reject) refuses.
+    /// meanwhile, or the node is not claimed any more). While it is granted, [`reject`](Self::reject) refuses.
     fn begin_attempt(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool>;
 
     /// Ends an attempt that was granted but never left, because no connection could be made. After
@@ -93,10 +127,32 @@ pub trait UpdateLog: Send + Sync + 'static {
     /// Hands `old`'s cursor and pending updates to `new`, which must not be subscribed. Durable when it resolves.
     fn rename(&self, old: &NodeId, new: &NodeId) -> LogFuture<'_, Result<(), LogError>>;
 
-    /// Settles everything pending for `node` as discarded; returns how many that were.
+    /// Settles everything pending for `node` as discarded; returns how many that were. A parked node accumulates again.
     fn discard(&self, node: &NodeId) -> LogFuture<'_, Result<u64, LogError>>;
 
-    /// The subscribed nodes.
+    /// Makes everything that the log holds from `from` on pending for `node` again, whatever it did with it before and
+    /// whether it was subscribed then; `None` is from the first that the log holds. Dead letters among that are pending, too.
+    /// A parked node accumulates again. Durable when it resolves; returns how many updates wait now. Nothing may be under way
+    /// to the node.
+    ///
+    /// # Errors
+    /// [`RewindError::Gone`] with the first update that the log holds, when `from` is before it.
+    fn rewind(&self, _node: &NodeId, _from: Option<Sequence>) -> LogFuture<'_, Result<u64, RewindError>> {
+        Box::pin(std::future::ready(Err(LogError::Unsupported("send again what it holds").into())))
+    }
+
+    /// Discards what waits for `node` and keeps nothing more for it until [`rewind`](Self::rewind) or
+    /// [`discard`](Self::discard). Durable when it resolves; returns how many updates were discarded.
+    fn park(&self, _node: &NodeId) -> LogFuture<'_, Result<u64, LogError>> {
+        Box::pin(std::future::ready(Err(LogError::Unsupported("park a node"))))
+    }
+
+    /// Whether nothing is kept for a subscribed node since [`park`](Self::park).
+    fn is_parked(&self, _node: &NodeId) -> bool {
+        false
+    }
+
+    /// The subscribed nodes, parked ones too.
     fn nodes(&self) -> Vec<NodeId>;
 
     /// The queue of one node; `None` when it is not subscribed.
@@ -108,7 +164,7 @@ pub trait UpdateLog: Send + Sync + 'static {
     /// The newest updates that match, newest first.
     fn list(&self, filter: Filter) -> LogFuture<'_, Result<Vec<Status>, LogError>>;
 
-    /// The updates that were given up, by node and sequence.
+    /// The updates that were given up, by node and sequence, but for those that are tried again.
     fn dead_letters(&self, node: Option<&NodeId>) -> LogFuture<'_, Result<Vec<DeadLetter>, LogError>>;
 
     /// One update that was given up on `node`, body included; `None` when there is no such dead letter.
@@ -118,8 +174,40 @@ pub trait UpdateLog: Send + Sync + 'static {
         sequence: Sequence,
     ) -> LogFuture<'_, Result<Option<Arc<Update>>, LogError>>;
 
+    /// Makes a dead letter pending again, in its old place: [`read`](Self::read) gives it before whatever came after it, and
+    /// its attempts count on. It is a dead letter again when it is given up again, or its queue is discarded. Durable when it
+    /// resolves; false when there is no such dead letter. Nothing may be under way to the node.
+    ///
+    /// # Errors
+    /// [`LogError::Node`] when the node is not subscribed.
+    fn retry_dead_letter(
+        &self,
+        _node: &NodeId,
+        _sequence: Sequence,
+    ) -> LogFuture<'_, Result<bool, LogError>> {
+        Box::pin(std::future::ready(Err(LogError::Unsupported("retry dead letters"))))
+    }
+
+    /// Records that `by`, which conflicts with these dead letters of `node` and came after them, is being delivered there
+    /// now. Durable when it resolves.
+    fn overtake_dead_letters(
+        &self,
+        _node: &NodeId,
+        _letters: &[Sequence],
+        _by: Sequence,
+    ) -> LogFuture<'_, Result<(), LogError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Removes a dead letter for good; false when there is none. A spooled body goes with it.
     fn drop_dead_letter(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, Result<bool, LogError>>;
+
+    /// The newest updates that nodes answered differently, by sequence; they outlive their updates.
+    fn divergences(&self) -> LogFuture<'_, Result<Vec<Divergence>, LogError>> {
+        Box::pin(std::future::ready(Err(LogError::Unsupported(
+            "tell which updates nodes answered differently",
+        ))))
+    }
 
     /// Space and counts for metrics.
     fn usage(&self) -> Usage;
@@ -323,6 +411,21 @@ pub struct DeadLetter {
     pub error: String,
     /// When it was given up, in milliseconds since the Unix epoch.
     pub since_ms: u64,
+    /// The first conflicting update after it that the node took.
+    pub overtaken: Option<Sequence>,
+}
+
+/// An update that nodes answered differently at the first attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// The update.
+    pub sequence: Sequence,
+    /// Its method.
+    pub method: http::Method,
+    /// Its target.
+    pub target: String,
+    /// What each node answered, so far as it has.
+    pub answers: Vec<(NodeId, u16)>,
 }
 
 /// Space and counts of the whole log.
@@ -344,4 +447,8 @@ pub struct Usage {
     pub dead_letters: u64,
     /// Appends refused because the log was full, or disk or fsync failed.
     pub refused: u64,
+    /// Sequences that were acknowledged and lost by the server that keeps the log.
+    pub lost: u64,
+    /// First answers since start that differed from another node's.
+    pub divergences: u64,
 }

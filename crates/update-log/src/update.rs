@@ -98,7 +98,7 @@ pub struct Update {
     pub headers: HeaderMap,
     /// The body.
     pub body: UpdateBody,
-    /// When this process appended it; `None` when it was read back, and so is older.
+    /// When this process appended it or heard of it; `None` when it was read back, and so is older.
     pub appended: Option<Instant>,
     /// Follows the answers; present while the update has not left memory since its append.
     pub tracker: Option<Arc<Tracker>>,

@@ -43,8 +43,24 @@ pub(super) enum Call {
     Updates(Filter),
     /// One update.
     Update(Sequence),
+    /// What nodes answered differently.
+    Divergences,
+    /// What happens, as it happens.
+    Events,
     /// What was given up, all or for one node.
     DeadLetters(Option<NodeId>),
+    /// Try one again, also when a later update overtook it.
+    RetryLetter { node: NodeId, sequence: Sequence, reorder: bool },
+    /// Try all again, or those of one node.
+    RetryLetters { node: Option<NodeId>, reorder: bool },
+    /// Send a node again what the log holds, from one update on or from the first.
+    Sync(NodeId, Option<Sequence>),
+    /// No more reads for a node, and maintenance when its queue is empty.
+    Drain(NodeId),
+    /// Remove one.
+    DropLetter(NodeId, Sequence),
+    /// Remove all, or those of one node.
+    DropLetters(Option<NodeId>),
 }
 
 /// Which nodes are meant.
@@ -74,7 +90,10 @@ impl Call {
     pub(super) fn changes(&self) -> bool {
         match self {
             Self::PutNode(_) | Self::PutNodes | Self::DeleteNodes(_) | Self::DiscardQueue(_) => true,
+            Self::RetryLetter { .. } | Self::RetryLetters { .. } => true,
+            Self::DropLetter(..) | Self::DropLetters(_) | Self::Sync(..) | Self::Drain(_) => true,
             Self::Options(_) | Self::Info | Self::List(_) | Self::MetricsTable | Self::MetricsJson => false,
+            Self::Divergences | Self::Events => false,
             Self::Nodes(_) | Self::Queues | Self::Updates(_) | Self::Update(_) | Self::DeadLetters(_) => {
                 false
             }
@@ -117,7 +136,21 @@ impl Call {
             (Place::Queue, _) => Self::DiscardQueue(address(":node", part(0))?),
             (Place::Updates, _) => Self::Updates(filter(&query)?),
             (Place::Update, _) => Self::Update(sequence(part(0))?),
+            (Place::Divergences, _) => Self::Divergences,
+            (Place::Events, _) => Self::Events,
+            (Place::Sync, _) => Self::Sync(node(part(0), part(1))?, from(&query)?),
+            (Place::Drain, _) => Self::Drain(node(part(0), part(1))?),
+            (Place::DeadLetters, "DELETE") => Self::DropLetters(query.node()?),
             (Place::DeadLetters, _) => Self::DeadLetters(query.node()?),
+            (Place::RetryLetters, _) => {
+                Self::RetryLetters { node: query.node()?, reorder: query.on("reorder") }
+            }
+            (Place::DeadLetter, _) => Self::DropLetter(address(":node", part(0))?, sequence(part(1))?),
+            (Place::RetryLetter, _) => Self::RetryLetter {
+                node: address(":node", part(0))?,
+                sequence: sequence(part(1))?,
+                reorder: query.on("reorder"),
+            },
         })
     }
 }
@@ -163,6 +196,19 @@ fn sequence(text: &str) -> Result<Sequence, Fault> {
         )
     };
     number.map(Sequence).ok_or_else(bad)
+}
+
+/// Where to begin; `None` is the first that there is.
+fn from(query: &Query) -> Result<Option<Sequence>, Fault> {
+    match query.get("from") {
+        Some("start") => Ok(None),
+        Some(text) => sequence(text).ok().filter(|from| from.0 > 0).map(Some).ok_or_else(bad_from),
+        None => Err(bad_from()),
+    }
+}
+
+fn bad_from() -> Fault {
+    Fault::unrecognized("from", "Use the sequence of the first update to send, or start")
 }
 
 fn filter(query: &Query) -> Result<Filter, Fault> {

@@ -83,6 +83,9 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, rows: &[Row]) -> fmt::Result {
     per_node(encoder, ("node_maintenance", "Whether the node rests"), rows, |row| {
         flag(row.entry.node.maintenance)
     })?;
+    per_node(encoder, ("node_draining", "Whether the node is being drained"), rows, |row| {
+        flag(row.entry.draining)
+    })?;
     let lag = |row: &Row| {
         let known = row.entry.node.active && row.entry.live.is_placed();
         known.then(|| row.entry.live.lag()).filter(|lag| *lag != Duration::MAX).map(|lag| lag.as_secs_f64())
@@ -125,6 +128,13 @@ fn queues(encoder: &mut DescriptorEncoder<'_>, rows: &[Row], now_ms: u64) -> fmt
         oldest,
     )?;
     let waiting = |row: &Row| row.queue.as_ref().map(|_| f64::from(u8::from(row.entry.live.is_waiting())));
+    let parked = |row: &Row| row.queue.as_ref().map(|_| f64::from(u8::from(row.entry.live.is_parked())));
+    per_node(
+        encoder,
+        ("queue_parked", "Whether nothing is kept for the node until it is brought level"),
+        rows,
+        parked,
+    )?;
     per_node(encoder, ("queue_waiting", "Whether the queue waits for the node to be well"), rows, waiting)
 }
 
@@ -147,6 +157,11 @@ fn log(encoder: &mut DescriptorEncoder<'_>, usage: &Usage) -> fmt::Result {
     let counters = [
         ("log_appends", "Updates appended", usage.appends),
         ("log_commits", "Commits made durable, one for many appends", usage.commits),
+        (
+            "divergences",
+            "First answers that differed from another node's to the same update",
+            usage.divergences,
+        ),
         ("log_refused", "Appends refused because the log was full or the disk failed", usage.refused),
     ];
     for (name, help, count) in counters {
@@ -193,7 +208,10 @@ mod tests {
                     bytes: 9,
                     oldest_ms: Some(1_000),
                 };
-                Row { entry: Entry { node, live: Arc::new(live) }, queue: active.then_some(queue) }
+                Row {
+                    entry: Entry { node, live: Arc::new(live), draining: false },
+                    queue: active.then_some(queue),
+                }
             };
             let rows = [row(1, true), row(2, false)];
             nodes(&mut encoder, &rows)?;

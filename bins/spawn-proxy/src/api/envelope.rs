@@ -8,10 +8,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
-use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::events::{ApiBody, EventBody};
 use super::fault::Fault;
 use super::query::Query;
 
@@ -39,6 +39,8 @@ pub(super) enum Content {
     Bare(Value),
     /// JSON as it is, indented whatever was asked for.
     Indented(Value),
+    /// Events as they come.
+    Events(EventBody),
 }
 
 impl Reply {
@@ -75,7 +77,7 @@ impl From<Fault> for Reply {
                 .with(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             Fault::Unauthorized(_) => Self::new(status, Content::Bare(data))
                 .with(header::WWW_AUTHENTICATE, "Bearer realm=\"spawn-proxy\""),
-            Fault::Waiting(_) => Self::new(status, Content::Wrapped(data)),
+            Fault::Waiting(_) | Fault::Trimmed(_) => Self::new(status, Content::Wrapped(data)),
             Fault::Refused { .. } => {
                 let close = fault.closes();
                 let reply = Self::new(status, Content::Wrapped(data));
@@ -125,7 +127,8 @@ struct Envelope<'a> {
 }
 
 /// Writes an answer out; `took` is how long it took to come by.
-pub(super) fn render(reply: Reply, style: Style, took: Duration) -> Response<Full<Bytes>> {
+pub(super) fn render(reply: Reply, style: Style, took: Duration) -> Response<ApiBody> {
+    let mut events = None;
     let (content_type, body) = match reply.content {
         Content::Empty => (None, Vec::new()),
         Content::Text(text) => (Some("text/plain"), text.into_bytes()),
@@ -136,8 +139,12 @@ pub(super) fn render(reply: Reply, style: Style, took: Duration) -> Response<Ful
             let envelope = Envelope { duration, took: went(duration), data: &data };
             (Some("application/json"), to_json(&envelope, style.pretty))
         }
+        Content::Events(body) => {
+            events = Some(body);
+            (Some("text/event-stream"), Vec::new())
+        }
     };
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(ApiBody::of(Bytes::new()));
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     headers.extend(reply.headers);
@@ -156,9 +163,15 @@ pub(super) fn render(reply: Reply, style: Style, took: Duration) -> Response<Ful
         },
         false => body,
     };
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if !style.head {
-        *response.body_mut() = Full::new(Bytes::from(body));
+    match events {
+        Some(events) if !style.head => *response.body_mut() = ApiBody::Events(events),
+        Some(_) => {}
+        None => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            if !style.head {
+                *response.body_mut() = ApiBody::of(Bytes::from(body));
+            }
+        }
     }
     response
 }
@@ -209,7 +222,7 @@ mod tests {
 
     const PLAIN: Style = Style { pretty: false, gzip: false, head: false };
 
-    fn body(response: Response<Full<Bytes>>) -> Vec<u8> {
+    fn body(response: Response<ApiBody>) -> Vec<u8> {
         let mut future = std::pin::pin!(response.into_body().collect());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match future.as_mut().poll(&mut context) {

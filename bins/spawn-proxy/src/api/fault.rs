@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use common::node::{NodeId, NodeIdError};
+use common::queue::Sequence;
 use daemon::http::BodyFault;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ pub(super) enum Fault {
     Unauthorized(&'static str),
     /// Updates wait for nodes that the change takes away.
     Waiting(Vec<(NodeId, u64)>),
+    /// The log does not hold that any more; the first update that it holds.
+    Trimmed(Sequence),
     /// Anything else.
     Refused {
         /// The status.
@@ -103,16 +106,45 @@ impl Fault {
         }
     }
 
+    /// 409: what came later was delivered already.
+    pub(super) fn overtaken(sequence: Sequence, by: Sequence) -> Self {
+        let info = format!(
+            "Update {by}, which conflicts with {sequence}, was delivered there: repeat the request with ?reorder=true to send {sequence} nevertheless"
+        );
+        Self::new(StatusCode::CONFLICT, "A conflicting later update was already delivered there", info)
+    }
+
+    /// 503: as many follow the events as may.
+    pub(super) fn too_many_streams(most: usize) -> Self {
+        let info = format!("At most {most} clients follow the events at once: end one, or ask for the lists");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too many follow the events", info)
+    }
+
+    /// 409: nothing is sent to this node.
+    pub(super) fn inactive(id: &NodeId) -> Self {
+        Self::new(StatusCode::CONFLICT, "The node is not active", format!("Set {id} active first"))
+    }
+
     /// The update log could not do it.
     pub(super) fn log(error: &LogError) -> Self {
         match error {
             LogError::Node(id) => {
                 Self::no_such(format!("No updates are kept for {id}: it is unknown or inactive"))
             }
+            LogError::Unsupported(_) => Self::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "The update log has no way to do this",
+                error.to_string(),
+            ),
             LogError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "The update log is closed", "The proxy is ending")
             }
-            LogError::Disk { .. } | LogError::Damaged { .. } => {
+            LogError::Away { .. } | LogError::Unanswered { .. } | LogError::Stale(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The update log cannot be written now",
+                error.to_string(),
+            ),
+            LogError::Disk { .. } | LogError::Damaged { .. } | LogError::Answer { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The update log failed", error.to_string())
             }
         }
@@ -130,6 +162,7 @@ impl Fault {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Waiting(_) => StatusCode::CONFLICT,
+            Self::Trimmed(_) => StatusCode::GONE,
             Self::Refused { status, .. } => *status,
         }
     }
@@ -142,6 +175,7 @@ impl Fault {
                 "Information": "Please see list of the methods by using /list",
             }}),
             Self::Waiting(nodes) => waiting(nodes),
+            Self::Trimmed(first) => trimmed(*first),
             Self::Method(_) => error(self.status(), "Method Not Allowed", ""),
             Self::Unauthorized(info) => error(self.status(), "Not authorized", info),
             Self::Refused { status, message, info, .. } => error(*status, message, info),
@@ -162,6 +196,16 @@ fn waiting(nodes: &[(NodeId, u64)]) -> Value {
         "info": "Wait until they are delivered, set maintenance instead, or repeat the request with ?discard=true to drop them",
         "message": format!("The change would discard {total} update(s) that wait for {} node(s)", nodes.len()),
         "nodes": list,
+        "success": false,
+    })
+}
+
+fn trimmed(first: Sequence) -> Value {
+    json!({
+        "error": StatusCode::GONE.as_u16(),
+        "first": first.0,
+        "info": format!("The log holds updates from {first} on. To level a node from before that, copy the data of one that has them"),
+        "message": "The update log does not go back that far",
         "success": false,
     })
 }

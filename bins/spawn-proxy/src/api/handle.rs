@@ -8,7 +8,7 @@ use common::node::{Node, NodeId};
 use common::queue::{QueueState, Sequence};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use update_log::Filter;
+use update_log::{Filter, RewindError};
 
 use super::call::{Call, Select};
 use super::collector::unix_ms;
@@ -16,8 +16,8 @@ use super::counters::{self, Counters};
 use super::envelope::{Content, Reply, listed};
 use super::fault::Fault;
 use super::plan::{self, Plan};
-use super::views::{DeadLetterView, QueueView, UpdateView};
-use super::{Api, help, info, patch};
+use super::views::{DivergenceView, NodeView, QueueView, UpdateView};
+use super::{Api, events, help, info, letters, patch};
 use crate::nodes::store::Record;
 use crate::nodes::table::{Entry, Table};
 use crate::shared::Shared;
@@ -55,10 +55,20 @@ pub(super) async fn handle(api: &Api, call: Call, body: &[u8], discard: bool) ->
         Call::DiscardQueue(id) => discard_queue(shared, id).await?,
         Call::Updates(filter) => updates(shared, filter).await?,
         Call::Update(sequence) => update(shared, sequence).await?,
-        Call::DeadLetters(node) => {
-            let letters = shared.log.dead_letters(node.as_ref()).await.map_err(|error| Fault::log(&error))?;
-            Reply::list(letters.into_iter().map(DeadLetterView::from).collect())
+        Call::DeadLetters(node) => letters::list(shared, node.as_ref()).await?,
+        Call::RetryLetter { node, sequence, reorder } => {
+            letters::retry(shared, node, sequence, reorder).await?
         }
+        Call::RetryLetters { node, reorder } => letters::retry_all(shared, node, reorder).await?,
+        Call::DropLetter(node, sequence) => letters::remove(shared, node, sequence).await?,
+        Call::Divergences => {
+            let found = shared.log.divergences().await.map_err(|error| Fault::log(&error))?;
+            Reply::list(found.into_iter().map(DivergenceView::from).collect())
+        }
+        Call::Events => events::begin(api)?,
+        Call::Sync(node, from) => sync(shared, node, from).await?,
+        Call::Drain(node) => drain(shared, node).await?,
+        Call::DropLetters(node) => letters::remove_all(shared, node).await?,
     })
 }
 
@@ -73,9 +83,8 @@ fn in_order<'a>(shared: &Shared, table: &'a Table) -> Vec<&'a Entry> {
 
 fn nodes(shared: &Shared, select: &Select) -> Result<Reply, Fault> {
     let table = shared.nodes.table();
-    let chosen =
-        in_order(shared, &table).into_iter().map(|entry| &entry.node).filter(|node| select.takes(&node.id));
-    let records: Vec<Record> = chosen.map(Record::from).collect();
+    let chosen = in_order(shared, &table).into_iter().filter(|entry| select.takes(&entry.node.id));
+    let records: Vec<NodeView> = chosen.map(NodeView::from).collect();
     if records.is_empty() && *select != Select::All {
         return Err(Fault::no_record());
     }
@@ -83,7 +92,9 @@ fn nodes(shared: &Shared, select: &Select) -> Result<Reply, Fault> {
 }
 
 /// Makes a change to its end, whether or not the client still waits for it: half of one must not be left.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Fault> {
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Fault> {
     tokio::spawn(work).await.map_err(|error| {
         Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "The change was not made", error.to_string())
     })
@@ -124,7 +135,7 @@ fn changed(said: &Plan, discarded: u64) -> Reply {
     Reply::new(said.status, Content::Wrapped(data))
 }
 
-fn dropped(discarded: u64) -> Value {
+pub(super) fn dropped(discarded: u64) -> Value {
     json!({ "discarded": discarded, "success": true })
 }
 
@@ -137,18 +148,20 @@ fn counted(shared: &Shared) -> Vec<(NodeId, Counters)> {
     in_order(shared, &table).into_iter().map(count).collect()
 }
 
-fn queues(shared: &Shared) -> Vec<QueueView> {
+pub(super) fn queues(shared: &Shared) -> Vec<QueueView> {
     let (table, now_ms) = (shared.nodes.table(), unix_ms(SystemTime::now()));
     let view = |entry: &Entry| {
         let queue = shared.log.queue(&entry.node.id)?;
-        let state = state(entry, queue.pending);
+        let state = state(entry, queue.pending, shared.log.is_parked(&entry.node.id));
         Some(QueueView::new(&entry.node.id, &queue, state, entry.live.queue_error(), now_ms))
     };
     in_order(shared, &table).into_iter().filter_map(view).collect()
 }
 
-fn state(entry: &Entry, pending: u64) -> QueueState {
-    if entry.node.maintenance {
+fn state(entry: &Entry, pending: u64, parked: bool) -> QueueState {
+    if parked {
+        QueueState::Parked
+    } else if entry.node.maintenance {
         QueueState::Maintenance
     } else if !entry.live.is_healthy() || (entry.live.is_waiting() && pending > 0) {
         QueueState::Waiting
@@ -162,6 +175,45 @@ async fn discard_queue(shared: &Arc<Shared>, id: NodeId) -> Result<Reply, Fault>
     let work = async move { shared.nodes.discard(&id).await };
     let discarded = to_the_end(work).await?.map_err(|error| Fault::log(&error))?;
     Ok(Reply::new(StatusCode::OK, Content::Wrapped(dropped(discarded))))
+}
+
+/// Has a node get again what the log holds, while nothing is under way there: what comes meanwhile goes behind that.
+async fn sync(shared: &Arc<Shared>, id: NodeId, from: Option<Sequence>) -> Result<Reply, Fault> {
+    if shared.nodes.table().get(&id).is_none() {
+        return Err(Fault::no_record());
+    }
+    let next = *shared.log.tail().borrow();
+    if from.is_some_and(|from| from > next) {
+        let info = format!("The next update is {next}: nothing can be sent from further on");
+        return Err(Fault::unrecognized("from", info));
+    }
+    let (own, log, node) = (shared.clone(), shared.log.clone(), id.clone());
+    let work = async move {
+        let target = node.clone();
+        own.nodes.at_rest(&node, async move { log.rewind(&target, from).await }).await
+    };
+    let pending =
+        to_the_end(work).await?.ok_or_else(|| Fault::inactive(&id))?.map_err(|error| match error {
+            RewindError::Gone(first) => Fault::Trimmed(first),
+            RewindError::Log(error) => Fault::log(&error),
+        })?;
+    tracing::warn!(node = %id, pending, from = from.map(|from| from.0), "the node is sent again what the log holds");
+    Ok(queue_of(shared, &id))
+}
+
+/// 202 with the queue of one node.
+fn queue_of(shared: &Shared, id: &NodeId) -> Reply {
+    let own = queues(shared).into_iter().filter(|queue| queue.node() == id.as_str()).collect::<Vec<_>>();
+    Reply::new(StatusCode::ACCEPTED, Content::Wrapped(listed(&own)))
+}
+
+async fn drain(shared: &Arc<Shared>, id: NodeId) -> Result<Reply, Fault> {
+    let (own, node) = (shared.clone(), id.clone());
+    match to_the_end(async move { own.nodes.drain(&node).await }).await?.map_err(Fault::from)? {
+        Some(true) => Ok(queue_of(shared, &id)),
+        Some(false) => Err(Fault::inactive(&id)),
+        None => Err(Fault::no_record()),
+    }
 }
 
 async fn updates(shared: &Shared, filter: Filter) -> Result<Reply, Fault> {

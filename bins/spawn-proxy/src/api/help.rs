@@ -6,7 +6,7 @@ use super::routes::{ROUTES, Route, Section, Verb};
 
 /// Where the names of methods and paths end.
 const METHOD: usize = 8;
-const PATH: usize = 30;
+const PATH: usize = 36;
 
 /// The help about a part of the routes.
 pub(super) fn text(section: Section) -> String {

@@ -8,11 +8,13 @@ mod call;
 mod collector;
 mod counters;
 mod envelope;
+mod events;
 mod fault;
 mod guard;
 mod handle;
 mod help;
 mod info;
+mod letters;
 mod patch;
 mod plan;
 mod query;
@@ -24,10 +26,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use daemon::http::{BodyLimits, Buffer, Token, read_body};
+use daemon::http::{BodyLimits, Buffer, Guard, read_body};
 use http::{Request, Response, Uri};
-use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::shared::Shared;
@@ -37,6 +39,7 @@ use fault::Fault;
 use query::Query;
 
 pub use collector::collector;
+pub use events::{ApiBody, MAX_STREAMS};
 
 /// What the body of a request may be like.
 const BODY: BodyLimits = BodyLimits { max_bytes: 1024 * 1024, patience: Duration::from_secs(10) };
@@ -51,30 +54,23 @@ pub struct Api {
     pub config: ApiConfig,
     /// Memory for bodies.
     pub buffer: Buffer,
+    /// The right to follow events.
+    pub streams: Arc<Semaphore>,
 }
 
 /// Who may do what, and what is said of this host.
 pub struct ApiConfig {
-    /// Whether anything may be changed on the address that the API listens on.
-    pub may_change: bool,
-    /// Whether the operator trusts everybody who reaches the API.
-    pub insecure: bool,
-    /// The bearer token that changes ask for.
-    pub token: Option<Token>,
-    /// The origin whose pages may call, or `*`.
-    pub cors_origin: Option<String>,
+    /// Who may change things.
+    pub guard: Guard,
     /// What this host is called.
     pub host_name: String,
 }
 
 impl ApiConfig {
-    /// As configured, for an API that listens on `local`.
-    pub fn new(config: &Config, local: SocketAddr) -> Self {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
         Self {
-            may_change: config.api_may_change(local.ip()),
-            insecure: config.insecure_api,
-            token: config.api_token.clone(),
-            cors_origin: config.cors_origin.clone(),
+            guard: config.api_guard(),
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         }
     }
@@ -91,7 +87,7 @@ pub async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
     local: SocketAddr,
-) -> Response<Full<Bytes>> {
+) -> Response<ApiBody> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let style = Style::of(&head.method, &head.uri, &head.headers);

@@ -45,6 +45,9 @@ pub(super) fn put(nodes: &[Node], id: &NodeId, patch: &Patch, discard: bool) -> 
         after.retain(|other| at.next() == Some(place) || other.id != node.id);
         plan.change.renamed = vec![(id.clone(), node.id.clone())];
     }
+    if patch.maintenance == Some(false) {
+        plan.change.undrained = vec![node.id.clone()];
+    }
     plan.change = Change { nodes: after, discard, ..plan.change };
     plan.echo = vec![node];
     Ok(plan)
@@ -59,6 +62,8 @@ pub(super) fn put_all(nodes: &[Node], items: &[(NodeId, Patch)], discard: bool) 
             None => after.push(patched(&blank(id), patch)),
         }
     }
+    let told = items.iter().filter(|(_, patch)| patch.maintenance == Some(false));
+    let undrained = told.map(|(id, _)| id.clone()).collect();
     let ends = |before: &Node| before.active && after.iter().any(|node| node.id == before.id && !node.active);
     let ends_queue = nodes.iter().any(ends);
     let mut echo: Vec<Node> = Vec::new();
@@ -68,7 +73,7 @@ pub(super) fn put_all(nodes: &[Node], items: &[(NodeId, Patch)], discard: bool) 
         }
     }
     Plan {
-        change: Change { nodes: after, discard, ..Change::default() },
+        change: Change { nodes: after, discard, undrained, ..Change::default() },
         echo,
         status: StatusCode::ACCEPTED,
         ends_queue,

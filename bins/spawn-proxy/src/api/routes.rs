@@ -41,6 +41,10 @@ pub(super) enum Place {
     Host,
     /// One node.
     Node,
+    /// One node, brought level.
+    Sync,
+    /// One node, taken out gently.
+    Drain,
     /// All queues.
     Queues,
     /// One queue.
@@ -49,8 +53,18 @@ pub(super) enum Place {
     Updates,
     /// One update.
     Update,
+    /// What nodes answered differently.
+    Divergences,
+    /// What happens.
+    Events,
     /// What was given up.
     DeadLetters,
+    /// What was given up, tried again.
+    RetryLetters,
+    /// One update that was given up on one node.
+    DeadLetter,
+    /// The same, tried again.
+    RetryLetter,
 }
 
 /// A part of the help.
@@ -70,6 +84,11 @@ const fn get(does: &'static str) -> Verb {
 
 const DISCARD: (&str, &str) =
     ("discard=true", "drop updates that wait for a node that goes away; else the answer is 409");
+
+const OF_NODE: (&str, &str) = ("node=HOST:PORT", "only those for this node");
+
+const REORDER: (&str, &str) =
+    ("reorder=true", "also where a conflicting later update was delivered already; else the answer is 409");
 
 /// The table.
 pub(super) const ROUTES: &[Route] = &[
@@ -142,6 +161,26 @@ pub(super) const ROUTES: &[Route] = &[
         ],
     },
     Route {
+        path: "/nodes/:host/:port/sync",
+        options: true,
+        place: Place::Sync,
+        verbs: &[Verb {
+            method: "POST",
+            does: "Send this node again what the log holds, before what comes from now on",
+            query: &[("from=SEQ|start", "the first update to send, or the first that the log holds")],
+        }],
+    },
+    Route {
+        path: "/nodes/:host/:port/drain",
+        options: true,
+        place: Place::Drain,
+        verbs: &[Verb {
+            method: "POST",
+            does: "No more reads for this node, and maintenance once it has what waits for it now",
+            query: &[],
+        }],
+    },
+    Route {
         path: "/queues",
         options: true,
         place: Place::Queues,
@@ -176,11 +215,46 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/dead-letters",
         options: true,
         place: Place::DeadLetters,
+        verbs: &[
+            Verb { method: "GET", does: "Updates that were given up", query: &[OF_NODE] },
+            Verb { method: "DELETE", does: "Remove them for good", query: &[OF_NODE] },
+        ],
+    },
+    Route {
+        path: "/dead-letters/retry",
+        options: true,
+        place: Place::RetryLetters,
         verbs: &[Verb {
-            method: "GET",
-            does: "Updates that were given up",
-            query: &[("node=HOST:PORT", "only those for this node")],
+            method: "POST",
+            does: "Put all back into their queues, in order, and list those that were refused",
+            query: &[OF_NODE, REORDER],
         }],
+    },
+    Route {
+        path: "/dead-letters/:node/:sequence",
+        options: true,
+        place: Place::DeadLetter,
+        verbs: &[Verb { method: "DELETE", does: "Remove one for good", query: &[] }],
+    },
+    Route {
+        path: "/dead-letters/:node/:sequence/retry",
+        options: true,
+        place: Place::RetryLetter,
+        verbs: &[Verb { method: "POST", does: "Put one back into its node's queue", query: &[REORDER] }],
+    },
+    Route {
+        path: "/divergences",
+        options: true,
+        place: Place::Divergences,
+        verbs: &[get("Updates that nodes answered differently at the first attempt")],
+    },
+    Route {
+        path: "/events",
+        options: true,
+        place: Place::Events,
+        verbs: &[get(
+            "What changes, as server-sent events: node, queue, update, dead-letter, divergence, rates",
+        )],
     },
     Route {
         path: "/metrics",

@@ -5,7 +5,26 @@ use common::queue::QueueState;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use update_log::{DeadLetter, Queue, Status};
+use update_log::{DeadLetter, DeliveryState, Divergence, Progress, Queue, Status};
+
+use crate::nodes::store::Record;
+use crate::nodes::table::Entry;
+
+/// A node as the API shows it.
+#[derive(Debug, Serialize, PartialEq)]
+pub(super) struct NodeView {
+    #[serde(flatten)]
+    record: Record,
+    /// Left out where it is not, so that records look as they always did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    draining: bool,
+}
+
+impl From<&Entry> for NodeView {
+    fn from(entry: &Entry) -> Self {
+        Self { record: Record::from(&entry.node), draining: entry.draining }
+    }
+}
 
 /// A queue as the API shows it.
 #[derive(Debug, Serialize)]
@@ -20,6 +39,11 @@ pub(super) struct QueueView {
 }
 
 impl QueueView {
+    /// Whose it is.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Of a node, at a time in milliseconds since the Unix epoch.
     pub(super) fn new(
         id: &NodeId,
@@ -62,6 +86,7 @@ pub(super) struct UpdateView {
 impl From<Status> for UpdateView {
     fn from(status: Status) -> Self {
         let nodes = status.nodes.into_iter().map(|(id, progress, error)| {
+            let error = error.or_else(|| maybe_duplicate(&progress));
             let state = json!({
                 "state": progress.state.as_str(),
                 "attempts": progress.attempts,
@@ -79,6 +104,31 @@ impl From<Status> for UpdateView {
             received: time(status.received_ms),
             nodes: nodes.collect(),
         }
+    }
+}
+
+/// A 4xx to a repeated attempt is often the answer to what an earlier one already did.
+fn maybe_duplicate(progress: &Progress) -> Option<String> {
+    let delivered = progress.state == DeliveryState::Delivered && progress.attempts > 1;
+    let refused = (400..500).contains(&progress.status);
+    (delivered && refused)
+        .then(|| format!("maybe-duplicate: {} to attempt {}", progress.status, progress.attempts))
+}
+
+/// An update that nodes answered differently.
+#[derive(Debug, Serialize)]
+pub(super) struct DivergenceView {
+    sequence: u64,
+    method: String,
+    path: String,
+    answers: Map<String, Value>,
+}
+
+impl From<Divergence> for DivergenceView {
+    fn from(one: Divergence) -> Self {
+        let answers = one.answers.into_iter().map(|(node, status)| (node.to_string(), status.into()));
+        let (sequence, method) = (one.sequence.0, one.method.to_string());
+        Self { sequence, method, path: one.target, answers: answers.collect() }
     }
 }
 
@@ -128,7 +178,6 @@ mod tests {
     use super::*;
     use common::queue::{Cursor, Sequence};
     use http::Method;
-    use update_log::{DeliveryState, Progress};
 
     fn id() -> NodeId {
         "[::1]:80".parse().unwrap()
@@ -187,6 +236,7 @@ mod tests {
             status: 503,
             error: "answered 503".into(),
             since_ms: 0,
+            overtaken: None,
         };
         let want = concat!(
             r#"{"node":"[::1]:80","sequence":3,"id":"k","method":"DELETE","path":"/a","attempts":12,"#,

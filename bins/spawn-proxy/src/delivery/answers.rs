@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use common::node::NodeId;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
-use update_log::{Answer, AnswerBody, Report};
+use update_log::{Answer, AnswerBody};
 
 use crate::nodes::table::Table;
 
@@ -44,12 +44,6 @@ pub fn digest(answer: &Answer) -> u64 {
         head = crc32c::crc32c_append(crc32c::crc32c_append(head, value), b"\0");
     }
     (u64::from(head) << 32 | u64::from(crc32c::crc32c(body))).max(1)
-}
-
-/// Whether a first answer differs from that of a node that answered before.
-pub fn diverges(earlier: &[Report], digest: u64) -> bool {
-    digest != 0
-        && earlier.iter().any(|report| report.settled && report.digest != 0 && report.digest != digest)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use update_log::{Answer, AnswerBody, DeliveryState, Failure, Progress, Settled, Update};
 
 use super::answers;
+use super::given_up::Few;
 use super::schedule::Outcome;
 use crate::nodes::live::{Kind, Live};
 use crate::proxy::body::OutBody;
@@ -29,6 +30,9 @@ const LONGEST_WISH: Duration = Duration::from_secs(3600);
 /// Between tries when the disk refuses.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
+/// Between tries when deliveries are another process's.
+const NOT_OURS: Duration = Duration::from_millis(100);
+
 /// An attempt to make.
 pub(super) struct Attempt {
     /// The thread that makes it.
@@ -41,6 +45,8 @@ pub(super) struct Attempt {
     pub number: u32,
     /// Failures that count so far.
     pub failures: u32,
+    /// Dead letters of the node that this update overtakes when it is taken.
+    pub overtakes: Few,
 }
 
 /// What came of it.
@@ -53,22 +59,31 @@ pub(super) struct Finished {
     pub status: u16,
     /// What went wrong; empty when nothing did.
     pub error: String,
+    /// Dead letters that this update has overtaken.
+    pub overtaken: Few,
 }
 
 /// Makes the attempt.
 pub(super) async fn run(attempt: Attempt) -> Finished {
     let sequence = attempt.update.sequence;
-    let finished = |outcome, status, error| Finished { sequence, outcome, status, error };
+    let finished =
+        |outcome, status, error| Finished { sequence, outcome, status, error, overtaken: Few::new() };
     let log = &attempt.worker.shared.log;
     if !log.begin_attempt(&attempt.live.id, sequence).await {
-        return finished(Outcome::Answered, 0, String::new());
+        if log.is_claimed(&attempt.live.id) {
+            return finished(Outcome::Answered, 0, String::new());
+        }
+        // Deliveries have become another process's: this update is not done with, and the order to stop is on its way.
+        tokio::time::sleep(NOT_OURS).await;
+        return finished(Outcome::Unsent, 0, String::new());
     }
     let kind = Kind::of_update(&attempt.update.method);
     match attempt.exchange().await {
         Ok((answer, _)) if answers::settles(answer.status) => {
             attempt.live.answered(kind, answer.status);
+            attempt.overtake().await;
             attempt.settle(answer);
-            finished(Outcome::Answered, 0, String::new())
+            Finished { overtaken: attempt.overtakes, ..finished(Outcome::Answered, 0, String::new()) }
         }
         Ok((answer, wish)) => {
             attempt.live.answered(kind, answer.status);
@@ -142,19 +157,29 @@ impl Attempt {
         Ok(request)
     }
 
+    /// Durable before it is recorded that this update was taken: a dead letter must not come after it unasked.
+    async fn overtake(&self) {
+        let log = &self.worker.shared.log;
+        while !self.overtakes.is_empty() {
+            let Err(error) =
+                log.overtake_dead_letters(&self.live.id, &self.overtakes, self.update.sequence).await
+            else {
+                return;
+            };
+            tracing::error!(node = %self.live.id, %error, "cannot record that dead letters are overtaken; trying again");
+            if matches!(error, update_log::LogError::Closed | update_log::LogError::Node(_)) {
+                return;
+            }
+            tokio::time::sleep(RECORD_AGAIN).await;
+        }
+    }
+
     fn settle(&self, answer: Answer) {
         let Shared { nodes, config, log, metrics, .. } = &*self.worker.shared;
         let level = answers::may_speak(&nodes.table(), &self.live.id, config.load().max_lag);
         let digest = if self.number == 1 { answers::digest(&answer) } else { 0 };
         if self.number > 1 && answer.status.is_client_error() {
             metrics.maybe_duplicates.inc();
-        }
-        if let Some(tracker) = &self.update.tracker
-            && tracker.look(|reports| answers::diverges(reports, digest))
-        {
-            metrics.divergences.inc();
-            tracing::warn!(node = %self.live.id, sequence = %self.update.sequence, status = answer.status.as_u16(),
-                method = %self.update.method, path = %self.update.target, "nodes answered this update differently");
         }
         let settled = Settled::Delivered { attempt: self.number, answer: Arc::new(answer), digest, level };
         log.settle(&self.live.id, &self.update, settled);
@@ -171,7 +196,8 @@ impl Attempt {
             self.worker.shared.metrics.rejected.inc();
             outcome = Outcome::Answered;
         }
-        Finished { sequence: self.update.sequence, outcome, status: status.as_u16(), error }
+        let (sequence, status) = (self.update.sequence, status.as_u16());
+        Finished { sequence, outcome, status, error, overtaken: Few::new() }
     }
 
     /// Makes the failure durable: the number of this attempt must not be used again.

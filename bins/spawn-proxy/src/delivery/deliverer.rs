@@ -1,6 +1,6 @@
 //! The task that brings one node level with the log and keeps it there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,10 +12,11 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::watch;
-use update_log::{Pending, Settled, Update, UpdateBody};
+use tokio::sync::{mpsc, watch};
+use update_log::{DeliveryState, Pending, Settled, Update, UpdateBody};
 
 use super::attempt::{self, Attempt, Finished};
+use super::given_up::{Few, GivenUp};
 use super::path::ConflictPath;
 use super::schedule::{Next, Outcome, Policy, Schedule};
 use crate::config::Ordering;
@@ -40,6 +41,9 @@ pub enum Order {
     Stop,
 }
 
+/// Something to be done while nothing is under way to the node; afterwards the queue is read anew.
+pub type Errand = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 type Attempts = FuturesUnordered<Pin<Box<dyn Future<Output = Finished>>>>;
 
 /// Delivers to one node until told to stop.
@@ -47,6 +51,13 @@ pub struct Deliverer {
     worker: Rc<Worker>,
     live: Arc<Live>,
     order: watch::Receiver<Order>,
+    errands: mpsc::Receiver<Errand>,
+    /// The next one, which waits for what is under way.
+    errand: Option<Errand>,
+    /// Dead letters that a later update may overtake.
+    given_up: GivenUp,
+    /// Updates in the window that had been given up: the node did without them before, and is not behind for their sake.
+    retried: BTreeSet<Sequence>,
     tail: watch::Receiver<Sequence>,
     checks: watch::Receiver<CheckResult>,
     schedule: Schedule,
@@ -94,10 +105,19 @@ struct InWindow {
 
 impl Deliverer {
     /// A deliverer for a node that the log keeps a queue for.
-    pub fn new(worker: Rc<Worker>, live: Arc<Live>, order: watch::Receiver<Order>) -> Self {
+    pub fn new(
+        worker: Rc<Worker>,
+        live: Arc<Live>,
+        order: watch::Receiver<Order>,
+        errands: mpsc::Receiver<Errand>,
+    ) -> Self {
         let (policy, ordering) = bounds(&worker);
         Self {
             order,
+            errands,
+            errand: None,
+            given_up: GivenUp::default(),
+            retried: BTreeSet::new(),
             tail: worker.shared.log.tail(),
             checks: live.checks(),
             schedule: Schedule::new(policy),
@@ -107,7 +127,8 @@ impl Deliverer {
             read_from: Sequence::FIRST,
             rng: SmallRng::from_rng(&mut rand::rng()),
             epoch: Instant::now(),
-            resting_since: None,
+            // Nothing is known yet: the first reading is a new one.
+            resting_since: Some(Instant::now()),
             ordering,
             generation: live.generation(),
             orphaned: false,
@@ -121,6 +142,7 @@ impl Deliverer {
         loop {
             let order = *self.order.borrow_and_update();
             self.follow_config();
+            self.run_errand().await;
             let readable = match order {
                 Order::Run => self.load().await,
                 Order::Rest | Order::Stop => self.rest(),
@@ -128,7 +150,7 @@ impl Deliverer {
             if order == Order::Stop && self.attempts.is_empty() {
                 return;
             }
-            let wake = if order == Order::Run { self.send_due() } else { None };
+            let wake = if order == Order::Run && self.errand.is_none() { self.send_due() } else { None };
             self.publish(order);
             let wake = if readable { wake } else { Some(wake.unwrap_or(READ_AGAIN).min(READ_AGAIN)) };
             self.wait(wake).await;
@@ -155,6 +177,7 @@ impl Deliverer {
                 self.take_finished();
             }
             changed = self.order.changed(), if !self.orphaned => self.orphaned = changed.is_err(),
+            Some(errand) = self.errands.recv(), if self.errand.is_none() => self.errand = Some(errand),
             _ = self.tail.changed() => {}
             _ = self.checks.changed() => self.judge(),
             () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
@@ -173,6 +196,17 @@ impl Deliverer {
         }
     }
 
+    /// Runs the errand that waits, once nothing is under way.
+    async fn run_errand(&mut self) {
+        let Some(errand) = self.errand.take() else { return };
+        self.rest();
+        if self.attempts.is_empty() {
+            errand.await;
+        } else {
+            self.errand = Some(errand);
+        }
+    }
+
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -184,10 +218,14 @@ impl Deliverer {
             if !self.attempts.is_empty() {
                 return true;
             }
+            if !self.load_letters().await {
+                return false;
+            }
             self.resting_since = None;
             self.schedule = Schedule::new(bounds(&self.worker).0);
             self.window.clear();
             self.window_bytes = 0;
+            self.retried.clear();
             self.read_from = Sequence::FIRST;
         }
         while self.has_room() && *self.tail.borrow_and_update() > self.read_from {
@@ -213,12 +251,39 @@ impl Deliverer {
         true
     }
 
+    /// Reads which updates were given up here; false when the log could not be read.
+    async fn load_letters(&mut self) -> bool {
+        match self.worker.shared.log.dead_letters(Some(&self.live.id)).await {
+            Ok(letters) => {
+                self.given_up = GivenUp::default();
+                self.live.set_lacks(letters.iter().map(|letter| letter.sequence.0));
+                for letter in letters.iter().filter(|letter| letter.overtaken.is_none()) {
+                    let path = self.conflict_path(&letter.target);
+                    self.given_up.enter(path, letter.sequence);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(node = %self.live.id, %error, "cannot read the dead letters; trying again");
+                false
+            }
+        }
+    }
+
+    fn conflict_path(&self, target: &str) -> ConflictPath {
+        match self.ordering {
+            Ordering::Global => ConflictPath::root(),
+            Ordering::Path => ConflictPath::of(target),
+        }
+    }
+
     fn enter(&mut self, Pending { update, progress }: Pending) {
         let sequence = update.sequence;
-        let path = match self.ordering {
-            Ordering::Global => ConflictPath::root(),
-            Ordering::Path => ConflictPath::of(&update.target),
-        };
+        let path = self.conflict_path(&update.target);
+        if progress.state == DeliveryState::Dead {
+            self.retried.insert(sequence);
+            self.live.lack(sequence.0);
+        }
         self.schedule.enter(sequence, path, progress.attempts, progress.failures, self.now());
         let received = self.received(&update);
         let one = InWindow { update, received, last_status: progress.status, last_error: String::new() };
@@ -244,20 +309,31 @@ impl Deliverer {
     }
 
     fn take_out(&mut self, sequence: Sequence) -> Option<InWindow> {
+        if self.retried.remove(&sequence) {
+            self.live.has_got(sequence.0);
+        }
         let one = self.window.remove(&sequence)?;
         self.window_bytes -= one.bytes();
         Some(one)
     }
 
     fn oldest(&self) -> Option<Instant> {
-        self.window.get(&self.schedule.first()?).map(|one| one.received)
+        self.window.get(&self.first()?).map(|one| one.received)
+    }
+
+    /// The first update that the node still has to get, but for those it had been given up on.
+    fn first(&self) -> Option<Sequence> {
+        if self.retried.is_empty() {
+            return self.schedule.first();
+        }
+        self.schedule.unfinished().find(|sequence| !self.retried.contains(sequence))
     }
 
     /// Forgets the window but for what is under way: the log still has it.
     fn rest(&mut self) -> bool {
         if self.resting_since.is_none() {
             self.resting_since = Some(self.oldest().unwrap_or_else(Instant::now));
-            self.read_from = self.schedule.first().unwrap_or(self.read_from);
+            self.read_from = self.first().unwrap_or(self.read_from);
             let kept = self.schedule.forget_waiting();
             self.window.retain(|sequence, _| kept.contains(sequence));
             self.window_bytes = self.window.values().map(InWindow::bytes).sum();
@@ -282,7 +358,12 @@ impl Deliverer {
             self.schedule.finish(sequence, self.now());
             return;
         };
+        let overtakes = match self.schedule.path(sequence) {
+            Some(path) => self.given_up.overtaken_by(path, sequence),
+            None => Few::new(),
+        };
         let attempt = Attempt {
+            overtakes,
             worker: self.worker.clone(),
             live: self.live.clone(),
             update: update.clone(),
@@ -292,7 +373,7 @@ impl Deliverer {
         self.attempts.push(Box::pin(attempt::run(attempt)));
     }
 
-    fn finished(&mut self, Finished { sequence, outcome, status, error }: Finished) {
+    fn finished(&mut self, Finished { sequence, outcome, status, error, overtaken }: Finished) {
         if let Some(one) = self.window.get_mut(&sequence)
             && !error.is_empty()
         {
@@ -303,6 +384,9 @@ impl Deliverer {
         self.schedule.done(sequence, outcome, now, &mut self.rng);
         if outcome == Outcome::Answered {
             self.take_out(sequence);
+            if !overtaken.is_empty() {
+                self.given_up.leave(&overtaken);
+            }
         }
         if matches!(outcome, Outcome::Answered) {
             self.live.set_queue_error(None);
@@ -319,8 +403,11 @@ impl Deliverer {
         }
         for sequence in self.schedule.node_passed_check(self.now(), self.live.tally()) {
             let attempts = self.schedule.attempts(sequence);
+            let path = self.schedule.path(sequence).cloned();
             self.schedule.finish(sequence, self.now());
             let Some(one) = self.take_out(sequence) else { continue };
+            self.live.lack(sequence.0);
+            path.into_iter().for_each(|path| self.given_up.enter(path, sequence));
             tracing::error!(node = %self.live.id, %sequence, attempts, error = %one.last_error,
                 "update given up and kept as a dead letter");
             let dead = Settled::Dead { attempts, status: one.last_status, error: one.last_error };
@@ -333,8 +420,9 @@ impl Deliverer {
             None => self.oldest(),
             Some(since) => (order != Order::Stop && *self.tail.borrow() > self.read_from).then_some(since),
         };
-        let applied_before = self.schedule.first().unwrap_or(self.read_from);
+        let applied_before = self.first().unwrap_or(self.read_from);
         self.live.set_position(oldest, applied_before.0);
+        self.worker.shared.advances.note();
         let pending = !self.schedule.is_empty();
         self.live.set_waiting(pending && (!self.live.is_healthy() || self.schedule.is_probing()));
     }

@@ -4,6 +4,7 @@ pub mod answers;
 mod attempt;
 pub mod backoff;
 pub mod deliverer;
+pub mod given_up;
 pub mod path;
 pub mod schedule;
 pub mod wellness;

@@ -182,6 +182,16 @@ impl Schedule {
         self.entries.first_key_value().map(|(sequence, _)| *sequence)
     }
 
+    /// The path of an update, as far as order is concerned.
+    pub fn path(&self, sequence: Sequence) -> Option<&ConflictPath> {
+        self.entries.get(&sequence).map(|entry| &entry.path)
+    }
+
+    /// The unfinished sequences, ascending.
+    pub fn unfinished(&self) -> impl Iterator<Item = Sequence> + '_ {
+        self.entries.keys().copied()
+    }
+
     /// Takes out everything that is not under way; returns what is.
     pub fn forget_waiting(&mut self) -> HashSet<Sequence> {
         self.entries.retain(|_, entry| entry.state == State::Sent);

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::node::NodeId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::health;
 use super::live::Live;
 use super::table::{Entry, Table};
-use crate::delivery::deliverer::{Deliverer, Order};
+use crate::delivery::deliverer::{Deliverer, Errand, Order};
 use crate::proxy::worker::Spawner;
 
 /// Who runs for which node.
@@ -21,8 +21,12 @@ pub(super) struct Fleet {
     next_thread: usize,
 }
 
+/// Errands that wait for one deliverer.
+const ERRANDS: usize = 16;
+
 struct Tasks {
     order: watch::Sender<Order>,
+    errands: mpsc::Sender<Errand>,
     stop_checks: watch::Sender<bool>,
     live: Arc<Live>,
 }
@@ -67,17 +71,23 @@ impl Fleet {
             drop(tokio::task::spawn_local(health::watch(worker, live, stopped)))
         });
         let (order, orders) = watch::channel(order_for(entry));
+        let (errands, errands_in) = mpsc::channel(ERRANDS);
         let live = entry.live.clone();
         self.spawner.run_on(thread, move |worker| {
             tokio::task::spawn_local(async move {
                 if let Some(predecessor) = predecessor {
                     predecessor.closed().await;
                 }
-                Deliverer::new(worker, live, orders).run().await;
+                Deliverer::new(worker, live, orders, errands_in).run().await;
             });
         });
         let live = entry.live.clone();
-        self.tasks.insert(entry.node.id.clone(), Tasks { order, stop_checks, live });
+        self.tasks.insert(entry.node.id.clone(), Tasks { order, errands, stop_checks, live });
+    }
+
+    /// Where a node's deliverer takes errands; `None` when it has none.
+    pub(super) fn errands(&self, id: &NodeId) -> Option<mpsc::Sender<Errand>> {
+        self.tasks.get(id).map(|tasks| tasks.errands.clone())
     }
 
     /// Has a deliverer read its queue anew, once what is under way is finished.

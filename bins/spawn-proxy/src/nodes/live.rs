@@ -1,5 +1,6 @@
 //! What is observed of a node, shared by everything that sends to it. Never stored.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,8 +79,13 @@ pub struct Live {
     /// The first sequence that the node has not applied.
     applied_before: AtomicU64,
     waiting: AtomicBool,
+    parked: AtomicBool,
     generation: AtomicU64,
     queue_error: Mutex<Option<String>>,
+    /// Updates that were given up here.
+    lacks: Mutex<BTreeSet<u64>>,
+    /// How many.
+    lacking: AtomicU64,
 }
 
 /// The last health check: how many there were, and how it went.
@@ -111,8 +117,11 @@ impl Live {
             oldest_undelivered: AtomicU64::new(UNKNOWN),
             applied_before: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             queue_error: Mutex::default(),
+            lacks: Mutex::default(),
+            lacking: AtomicU64::new(0),
         }
     }
 
@@ -202,6 +211,16 @@ impl Live {
         self.waiting.load(Relaxed)
     }
 
+    /// Publishes whether nothing is kept for the node for now.
+    pub fn set_parked(&self, parked: bool) {
+        self.parked.store(parked, Relaxed);
+    }
+
+    /// Whether nothing is kept for the node for now: it must be brought level before it can be read.
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Relaxed)
+    }
+
     /// Publishes what went wrong last with the queue; `None` when updates flow again.
     pub fn set_queue_error(&self, error: Option<String>) {
         let mut last = self.queue_error.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,6 +232,37 @@ impl Live {
     /// What went wrong last with the queue.
     pub fn queue_error(&self) -> Option<String> {
         self.queue_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Publishes which updates were given up here.
+    pub fn set_lacks(&self, sequences: impl Iterator<Item = u64>) {
+        self.change_lacks(|lacks| *lacks = sequences.collect());
+    }
+
+    /// An update was given up here.
+    pub fn lack(&self, sequence: u64) {
+        self.change_lacks(|lacks| {
+            lacks.insert(sequence);
+        });
+    }
+
+    /// An update that was given up here came after all, or is not to come.
+    pub fn has_got(&self, sequence: u64) {
+        self.change_lacks(|lacks| {
+            lacks.remove(&sequence);
+        });
+    }
+
+    fn change_lacks(&self, change: impl FnOnce(&mut BTreeSet<u64>)) {
+        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut lacks);
+        self.lacking.store(lacks.len() as u64, Relaxed);
+    }
+
+    /// Whether an update was given up here.
+    pub fn lacks(&self, sequence: u64) -> bool {
+        self.lacking.load(Relaxed) > 0
+            && self.lacks.lock().unwrap_or_else(PoisonError::into_inner).contains(&sequence)
     }
 
     /// How old the oldest undelivered update is; zero when the node is level with the log.

@@ -4,19 +4,21 @@
 //! that is swapped as a whole.
 
 mod fleet;
+pub mod full;
 pub mod health;
 pub mod live;
 pub mod plan;
 pub mod store;
 pub mod table;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use common::node::{Node, NodeId};
 use daemon::state_dir::StateDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use update_log::{LogError, UnsubscribeError, UpdateLog};
 
 use fleet::Fleet;
@@ -62,6 +64,8 @@ pub struct Change {
     pub renamed: Vec<(NodeId, NodeId)>,
     /// Updates that wait for nodes that go away may be dropped.
     pub discard: bool,
+    /// Nodes that were told to go on: they are not drained any more.
+    pub undrained: Vec<NodeId>,
 }
 
 /// Why a change was not made.
@@ -122,7 +126,7 @@ impl Nodes {
                 nodes.push(Node { id, priority, active: true, maintenance: true });
             }
         }
-        let change = Change { nodes, renamed, discard: false };
+        let change = Change { nodes, renamed, discard: false, undrained: Vec::new() };
         self.apply(&mut editor, change, configured.to_vec()).await.map(drop)
     }
 
@@ -158,7 +162,8 @@ impl Nodes {
         }
         let before = editor.stored.clone();
         let nodes = change.nodes.clone();
-        let stored = Stored { configured, nodes, renamed: plan::renames(&steps) };
+        let draining = still_draining(&editor.stored.draining, &change);
+        let stored = Stored { configured, nodes, renamed: plan::renames(&steps), draining };
         if let Err(error) = editor.keep(stored).await {
             // It may have been written and then not made durable.
             let _ = editor.keep(before).await;
@@ -230,10 +235,65 @@ impl Nodes {
             Some(entry) if entry.node.active || !node.active => entry.live.clone(),
             _ => Arc::new(Live::new(node.id.clone(), self.epoch)),
         };
-        let entries = nodes.into_iter().map(|node| Entry { live: live(&node), node }).collect();
+        let draining = |id: &NodeId| editor.stored.draining.iter().any(|(draining, _)| draining == id);
+        let entry = |node: Node| Entry { live: live(&node), draining: draining(&node.id), node };
+        let entries: Vec<Entry> = nodes.into_iter().map(entry).collect();
+        entries.iter().for_each(|entry| entry.live.set_parked(self.log.is_parked(&entry.node.id)));
         let table = Arc::new(Table::new(entries));
         self.table.store(table.clone());
         editor.fleet.follow(&table, renamed);
+    }
+
+    /// Takes reads from a node, and sets it to maintenance once it has what waits for it now. False when it is not
+    /// active; `None` when there is none. On disk when it returns.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn drain<E>(&self, id: &NodeId) -> Result<Option<bool>, ChangeError<E>> {
+        let mut editor = self.editor.lock().await;
+        let Some(node) = self.table.load().get(id).map(|entry| entry.node.clone()) else { return Ok(None) };
+        if !node.active {
+            return Ok(Some(false));
+        }
+        let mut stored = editor.stored.clone();
+        if node.maintenance || stored.draining.iter().any(|(draining, _)| draining == id) {
+            return Ok(Some(true));
+        }
+        let last = self.log.tail().borrow().0.saturating_sub(1);
+        stored.draining.push((id.clone(), last));
+        editor.keep(stored).await.map_err(ChangeError::Store)?;
+        let nodes = self.table.load().nodes();
+        self.install(&mut editor, nodes, &[]);
+        Ok(Some(true))
+    }
+
+    /// The nodes that have been drained: they have what was to be delivered, and can rest.
+    pub async fn drained(&self) -> Vec<NodeId> {
+        let editor = self.editor.lock().await;
+        let done = |(id, last): &&(NodeId, u64)| {
+            let queue = self.log.queue(id);
+            queue.is_none_or(|queue| queue.pending == 0 || queue.cursor.low().0 > *last)
+        };
+        editor.stored.draining.iter().filter(done).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Keeps nothing more for a node, which holds up the log; how much was dropped.
+    ///
+    /// # Errors
+    /// When the node has no queue, or the log refuses.
+    pub async fn park(&self, id: &NodeId) -> Result<u64, LogError> {
+        let editor = self.editor.lock().await;
+        let discarded = self.log.park(id).await?;
+        self.look_at_parked();
+        editor.fleet.refresh(id);
+        Ok(discarded)
+    }
+
+    /// Publishes which nodes are parked.
+    pub fn look_at_parked(&self) {
+        for entry in self.table.load().entries() {
+            entry.live.set_parked(self.log.is_parked(&entry.node.id));
+        }
     }
 
     /// Drops what waits for a node, and goes on with what comes; how much that was.
@@ -243,12 +303,41 @@ impl Nodes {
     pub async fn discard(&self, id: &NodeId) -> Result<u64, LogError> {
         let editor = self.editor.lock().await;
         let discarded = self.log.discard(id).await?;
+        self.look_at_parked();
         editor.fleet.refresh(id);
         Ok(discarded)
+    }
+
+    /// Does `work` while nothing is under way to a node, after which its queue is read anew. Takes until what is under
+    /// way is finished: `updates.timeout` at the longest. `None` when the node is not active, or ceases to be.
+    pub async fn at_rest<T: Send + 'static>(
+        &self,
+        id: &NodeId,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let errands = self.editor.lock().await.fleet.errands(id)?;
+        let (reply, done) = oneshot::channel();
+        let errand = Box::pin(async move { drop(reply.send(work.await)) });
+        errands.send(errand).await.ok()?;
+        let done = done.await.ok();
+        self.look_at_parked();
+        done
     }
 
     /// Ends deliveries: what is under way is finished, the rest waits in the log.
     pub async fn stop(&self) {
         self.editor.lock().await.fleet.stop().await;
     }
+}
+
+/// Who is still being drained after a change: those that went, rest now, or were told to go on are not.
+fn still_draining(before: &[(NodeId, u64)], change: &Change) -> Vec<(NodeId, u64)> {
+    let renamed =
+        |id: &NodeId| change.renamed.iter().find(|(old, _)| old == id).map_or(id, |(_, new)| new).clone();
+    let now = before.iter().map(|(id, last)| (renamed(id), *last));
+    let drains = |id: &NodeId| {
+        let on = |node: &Node| node.id == *id && node.active && !node.maintenance;
+        change.nodes.iter().any(on) && !change.undrained.contains(id)
+    };
+    now.filter(|(id, _)| drains(id)).collect()
 }

@@ -92,6 +92,7 @@ mod tests {
             nodes: nodes.iter().map(node).collect(),
             renamed: renamed.iter().map(|&(old, new)| (id(old), id(new))).collect(),
             discard: false,
+            undrained: Vec::new(),
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Stored {
     pub nodes: Vec<Node>,
     /// Old and new identity of nodes whose queue the log may still have to hand over.
     pub renamed: Vec<(NodeId, NodeId)>,
+    /// Nodes that are being drained, each with the last update that it is still to get.
+    pub draining: Vec<(NodeId, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +65,8 @@ struct Document {
     nodes: Vec<Record>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     renamed: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    draining: Vec<(String, u64)>,
 }
 
 impl Stored {
@@ -70,8 +74,9 @@ impl Stored {
     pub fn to_json(&self) -> Vec<u8> {
         let records = |nodes: &[Node]| nodes.iter().map(Record::from).collect();
         let renamed = self.renamed.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect();
-        let document =
-            Document { configured: records(&self.configured), nodes: records(&self.nodes), renamed };
+        let draining = self.draining.iter().map(|(id, last)| (id.to_string(), *last)).collect();
+        let (configured, nodes) = (records(&self.configured), records(&self.nodes));
+        let document = Document { configured, nodes, renamed, draining };
         serde_json::to_vec_pretty(&document).unwrap_or_default()
     }
 
@@ -84,10 +89,12 @@ impl Stored {
         let nodes = |records: &[Record]| records.iter().map(Record::node).collect::<Result<_, _>>();
         let id = |text: &String| text.parse::<NodeId>().map_err(|error| error.to_string());
         let renamed = document.renamed.iter().map(|(old, new)| Ok((id(old)?, id(new)?)));
+        let draining = document.draining.iter().map(|(text, last)| Ok((id(text)?, *last)));
         Ok(Self {
             configured: nodes(&document.configured)?,
             nodes: nodes(&document.nodes)?,
             renamed: renamed.collect::<Result<_, String>>()?,
+            draining: draining.collect::<Result<_, String>>()?,
         })
     }
 
@@ -154,7 +161,8 @@ mod tests {
     fn what_is_stored_reads_back() {
         let v6 = Node { id: "[::1]:80".parse().unwrap(), ..node(1, -2) };
         let renamed = vec![(node(7, 0).id, v6.id.clone())];
-        let stored = Stored { configured: vec![node(1, 0)], nodes: vec![v6], renamed };
+        let draining = vec![(node(1, 0).id, 7)];
+        let stored = Stored { configured: vec![node(1, 0)], nodes: vec![v6], renamed, draining };
         assert_eq!(Stored::from_json(&stored.to_json()).unwrap(), stored);
         assert!(Stored::from_json(b"{").is_err());
         let without = br#"{"configured":[],"nodes":[]}"#;

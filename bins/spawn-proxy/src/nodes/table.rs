@@ -13,12 +13,18 @@ pub struct Entry {
     pub node: Node,
     /// What is observed.
     pub live: Arc<Live>,
+    /// It gets no more reads and will be set to maintenance.
+    pub draining: bool,
 }
 
 impl Entry {
     /// Whether the node may be sent reads as far as operators and health checks are concerned.
     pub fn serves_reads(&self) -> bool {
-        self.node.active && !self.node.maintenance && self.live.is_healthy()
+        self.node.active
+            && !self.node.maintenance
+            && !self.draining
+            && !self.live.is_parked()
+            && self.live.is_healthy()
     }
 }
 

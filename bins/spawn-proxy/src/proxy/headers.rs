@@ -12,6 +12,8 @@ pub const SPAWN_SEQUENCE: HeaderName = HeaderName::from_static("spawn-sequence")
 pub const SPAWN_ATTEMPT: HeaderName = HeaderName::from_static("spawn-attempt");
 /// The node that answered.
 pub const SPAWN_NODE: HeaderName = HeaderName::from_static("spawn-node");
+/// In a read: the update that the node has to have applied.
+pub const SPAWN_MIN_SEQUENCE: HeaderName = HeaderName::from_static("spawn-min-sequence");
 /// By how many milliseconds the node that served a read was behind.
 pub const SPAWN_LAG: HeaderName = HeaderName::from_static("spawn-lag");
 
@@ -86,7 +88,7 @@ impl Origin {
 pub fn prepare_request(headers: &mut HeaderMap, origin: &Origin, version: http::Version) {
     remove_hop_by_hop(headers);
     headers.remove(header::EXPECT);
-    for name in [SPAWN_SEQUENCE, SPAWN_ATTEMPT, SPAWN_NODE, SPAWN_LAG] {
+    for name in [SPAWN_SEQUENCE, SPAWN_ATTEMPT, SPAWN_NODE, SPAWN_LAG, SPAWN_MIN_SEQUENCE] {
         headers.remove(name);
     }
     append_to_list(headers, X_FORWARDED_FOR, &origin.client);

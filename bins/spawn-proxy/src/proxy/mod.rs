@@ -1,7 +1,9 @@
 //! The data path: what happens to a client's request.
 
+mod ack;
 pub mod body;
 pub mod headers;
+pub mod least;
 pub mod outlast;
 pub mod passage;
 pub mod reads;

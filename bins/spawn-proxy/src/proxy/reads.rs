@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use common::queue::Sequence;
 use daemon::http::{Intake, Reserved};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -12,22 +13,28 @@ use hyper::body::Incoming;
 
 use super::body::{ClientBody, OutBody};
 use super::headers::{self, SPAWN_LAG, SPAWN_NODE};
+use super::least;
 use super::passage::{Passage, Streamed};
 use super::reply::Refusal;
 use super::upstream::{ExchangeError, NodeBody};
 use super::worker::Worker;
 use crate::config::LiveConfig;
 use crate::nodes::live::{Kind, Live};
+use crate::nodes::table::Entry;
 use crate::route;
 
 /// A body up to this is held so that it can be sent to a second node.
 const REPLAYABLE: u64 = 64 * 1024;
 
-/// Serves a read.
+/// Serves a read, from a node that has applied the update `least` where one is named.
 ///
 /// # Errors
 /// When no node answered; with the status that says why.
-pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<ClientBody>, Refusal> {
+pub async fn serve(
+    worker: &Worker,
+    request: Request<Incoming>,
+    least: Option<Sequence>,
+) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load();
     let (parts, body) = request.into_parts();
     let mut outgoing =
@@ -35,9 +42,14 @@ pub async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Respon
     let mut reserved = worker.shared.buffer.reserve();
     outgoing.body = Payload::of(body, &config, &mut reserved).await?;
     let passage = outgoing.frame();
-    let table = worker.shared.nodes.table();
-    let mut choices =
-        route::candidates(&table, config.mode, &worker.shared.ring, config.max_lag).into_iter().peekable();
+    if let Some(least) = least {
+        Box::pin(least::wait(worker, &config, least)).await?;
+    }
+    let shared = &worker.shared;
+    let table = shared.nodes.table();
+    let fits = |entry: &Entry| least.is_none_or(|least| least::has_applied(shared, entry, least));
+    let choices = route::candidates(&table, config.mode, &shared.ring, config.max_lag, fits);
+    let mut choices = choices.into_iter().peekable();
     let mut last: Option<Refusal> = None;
     while let Some(choice) = choices.next() {
         let live = &choice.entry.live;

@@ -13,7 +13,7 @@ use super::headers::{self, Origin};
 use super::outlast::Outlasting;
 use super::reply::Refusal;
 use super::worker::Worker;
-use super::{reads, tunnel, updates};
+use super::{least, reads, tunnel, updates};
 use crate::config::Class;
 
 /// Answers one request. An update is taken whether its client waits for the answer or not: also
@@ -78,12 +78,13 @@ async fn read(
         let info = "Add it to reads.methods or to updates.methods in the configuration";
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message, info).closing());
     }
+    let least = least::asked(request.headers_mut())?;
     if wants_upgrade(request.headers()) {
-        return Box::pin(tunnel::serve(worker, origin, request)).await;
+        return Box::pin(tunnel::serve(worker, origin, request, least)).await;
     }
     let version = request.version();
     headers::prepare_request(request.headers_mut(), origin, version);
-    reads::serve(worker, request).await
+    reads::serve(worker, request, least).await
 }
 
 /// What every request has to be before anything is done about it.

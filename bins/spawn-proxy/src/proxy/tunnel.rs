@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use common::queue::Sequence;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -10,10 +11,12 @@ use hyper_util::rt::TokioIo;
 
 use super::body::{ClientBody, OutBody};
 use super::headers::{self, Origin, SPAWN_NODE};
+use super::least;
 use super::reply::Refusal;
 use super::upstream;
 use super::worker::Worker;
 use crate::nodes::live::{Kind, Live};
+use crate::nodes::table::Entry;
 use crate::route;
 
 /// Sends a request for an upgrade to a node; when that switches, the two connections are joined
@@ -25,6 +28,7 @@ pub async fn serve(
     worker: &Rc<Worker>,
     origin: &Origin,
     mut request: Request<Incoming>,
+    least: Option<Sequence>,
 ) -> Result<Response<ClientBody>, Refusal> {
     let config = worker.shared.config.load_full();
     let protocol = request.headers().get(header::UPGRADE).cloned();
@@ -35,8 +39,11 @@ pub async fn serve(
     if let Some(protocol) = protocol {
         request.headers_mut().insert(header::UPGRADE, protocol);
     }
+    if let Some(least) = least {
+        least::wait(worker, &config, least).await?;
+    }
     let table = worker.shared.nodes.table();
-    let (live, mut sender) = connect(worker, &table, config.timeout).await?;
+    let (live, mut sender) = connect(worker, &table, config.timeout, least).await?;
     if config.host_of_node {
         request.headers_mut().insert(header::HOST, live.header.clone());
     }
@@ -61,10 +68,12 @@ async fn connect<'a>(
     worker: &Worker,
     table: &'a crate::nodes::table::Table,
     timeout: std::time::Duration,
+    least: Option<Sequence>,
 ) -> Result<(&'a Live, http1::SendRequest<OutBody>), Refusal> {
     let config = worker.shared.config.load();
     let mut last = String::from("Every node is inactive, in maintenance or failing its health check");
-    for choice in route::candidates(table, config.mode, &worker.shared.ring, config.max_lag) {
+    let fits = |entry: &Entry| least.is_none_or(|least| least::has_applied(&worker.shared, entry, least));
+    for choice in route::candidates(table, config.mode, &worker.shared.ring, config.max_lag, fits) {
         let live = &choice.entry.live;
         let reached = tokio::time::timeout(timeout, upstream::connect_to(&live.id)).await;
         match reached.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {

@@ -18,14 +18,18 @@ use update_log::{
     UpdateBody,
 };
 
+use super::ack::{Verdict, Wanted, verdict};
 use super::body::ClientBody;
 use super::headers::{IDEMPOTENCY_KEY, SPAWN_SEQUENCE};
 use super::reply::{Refusal, json_response};
 use super::worker::Worker;
 use crate::config::{Ack, LiveConfig};
+use crate::nodes::full::make_room;
 
 /// Bodies up to this stay in memory; larger ones are spooled to the data directory.
 const HELD_BODY: u64 = 64 * 1024;
+/// One update has at most so many nodes parked.
+const MOST_PARKED: usize = 8;
 /// The longest Idempotency-Key that is taken.
 const MAX_KEY: usize = 256;
 /// Says that an answer is a repetition of the first.
@@ -39,6 +43,8 @@ pub struct Taken {
     answer: Option<Arc<Answer>>,
     /// Follows the nodes' answers.
     tracker: Option<Arc<Tracker>>,
+    /// Who has to have answered, where one is not enough.
+    wanted: Option<Wanted>,
     repeated: bool,
 }
 
@@ -63,15 +69,18 @@ pub async fn take(worker: &Worker, request: Request<Incoming>) -> Result<Taken, 
         headers: to_store(&parts.headers),
         body: received.body,
     };
-    let appended = worker.shared.log.append(update).await;
+    let resting = resting(worker, config.updates.ack);
+    let appended = append(worker, update).await;
     worker.shared.log_health.note(!matches!(appended, Err(AppendError::Log(_))));
     match appended.map_err(not_appended)? {
         Appended::New { sequence, tracker } => {
-            Ok(Taken { config, sequence, answer: None, tracker: Some(tracker), repeated: false })
+            let wanted = wanted(&config, &tracker, &resting);
+            Ok(Taken { config, sequence, answer: None, tracker: Some(tracker), wanted, repeated: false })
         }
         Appended::Known { sequence, answer, tracker } => {
             worker.shared.metrics.replayed.inc();
-            Ok(Taken { config, sequence, answer, tracker, repeated: true })
+            let wanted = tracker.as_ref().and_then(|tracker| wanted(&config, tracker, &resting));
+            Ok(Taken { config, sequence, answer, tracker, wanted, repeated: true })
         }
         Appended::KeyReused { sequence } => Err(Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -83,18 +92,36 @@ pub async fn take(worker: &Worker, request: Request<Incoming>) -> Result<Taken, 
 
 /// Answers an update that was taken.
 pub async fn answer(worker: &Worker, taken: Taken) -> Response<ClientBody> {
-    let Taken { config, sequence, answer, tracker, repeated } = taken;
+    let Taken { config, sequence, answer, tracker, wanted, repeated } = taken;
     let mut response = match (answer, tracker) {
         (Some(answer), _) => {
             to_client(&answer, sequence).unwrap_or_else(|| accepted(worker, &config, sequence, &[]))
         }
-        (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker).await,
+        (None, Some(tracker)) => answer_when(worker, &config, sequence, &tracker, wanted.as_ref()).await,
         (None, None) => accepted(worker, &config, sequence, &[]),
     };
     if repeated {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
+}
+
+/// The nodes in maintenance, where it matters who they are.
+fn resting(worker: &Worker, ack: Ack) -> Vec<NodeId> {
+    if matches!(ack, Ack::First | Ack::Queued) {
+        return Vec::new();
+    }
+    let table = worker.shared.nodes.table();
+    let resting = table.entries().iter().filter(|entry| entry.node.maintenance);
+    resting.map(|entry| entry.node.id.clone()).collect()
+}
+
+fn wanted(config: &LiveConfig, tracker: &Tracker, resting: &[NodeId]) -> Option<Wanted> {
+    if matches!(config.updates.ack, Ack::First | Ack::Queued) {
+        return None;
+    }
+    let asked = tracker.nodes.iter().filter(|node| !resting.contains(node)).cloned();
+    Wanted::new(config.updates.ack, asked.collect())
 }
 
 /// The key of an update, and whether it is the client's own.
@@ -175,11 +202,11 @@ async fn receive(
             hash.update(&chunk);
         }
         if let Some(spool) = &mut spool {
-            spool.write(chunk).await.map_err(not_appended)?;
+            write(worker, &mut **spool, chunk, length).await?;
         } else if length > HELD_BODY {
-            let mut fresh = worker.shared.log.spool().await.map_err(not_appended)?;
-            fresh.write(held.join()).await.map_err(not_appended)?;
-            fresh.write(chunk).await.map_err(not_appended)?;
+            let mut fresh = begin(worker, length).await?;
+            write(worker, &mut *fresh, held.join(), length).await?;
+            write(worker, &mut *fresh, chunk, length).await?;
             spool = Some(fresh);
         } else {
             reserved.grow(chunk.len() as u64, config.max_buffer)?;
@@ -193,12 +220,66 @@ async fn receive(
     Ok(Received { body, digest: hash.map(short) })
 }
 
+/// Appends an update; where the log is full, again for each node that could be parked.
+async fn append(worker: &Worker, update: NewUpdate) -> Result<Appended, AppendError> {
+    let shared = &worker.shared;
+    // Only where it may be needed: a copy takes memory.
+    let copy = shared.pressure.is_high().then(|| copy_of(&update));
+    let mut appended = shared.log.append(update).await;
+    let Some(copy) = copy else { return appended };
+    for _ in 0..MOST_PARKED {
+        let Err(AppendError::Full { limit, .. }) = appended else { break };
+        if !make_room(shared, size(&copy), limit).await {
+            break;
+        }
+        appended = shared.log.append(copy_of(&copy)).await;
+    }
+    appended
+}
+
+/// About what an update takes in the log.
+fn size(update: &NewUpdate) -> u64 {
+    let headers: usize =
+        update.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    update.body.len() + (headers + update.target.len() + update.id.len() + 128) as u64
+}
+
+fn copy_of(update: &NewUpdate) -> NewUpdate {
+    let NewUpdate { id, key, received_ms, method, target, headers, body } = update;
+    let (id, target, headers, body) = (id.clone(), target.clone(), headers.clone(), body.clone());
+    NewUpdate { id, key: *key, received_ms: *received_ms, method: method.clone(), target, headers, body }
+}
+
+/// Begins a body on disk; where the log is full, once more when there is room.
+async fn begin(worker: &Worker, length: u64) -> Result<Box<dyn Spool>, Refusal> {
+    match worker.shared.log.spool().await {
+        Err(AppendError::Full { limit, .. }) if make_room(&worker.shared, length, limit).await => {
+            worker.shared.log.spool().await.map_err(not_appended)
+        }
+        other => other.map_err(not_appended),
+    }
+}
+
+async fn write(worker: &Worker, spool: &mut dyn Spool, chunk: Bytes, length: u64) -> Result<(), Refusal> {
+    match spool.write(chunk.clone()).await {
+        Err(AppendError::Full { limit, .. }) if make_room(&worker.shared, length, limit).await => {
+            spool.write(chunk).await.map_err(not_appended)
+        }
+        other => other.map_err(not_appended),
+    }
+}
+
 fn not_appended(error: AppendError) -> Refusal {
     let refusal = Refusal::unavailable("The update was not taken, and no node got it", error.to_string());
     match error {
         AppendError::Full { .. } | AppendError::TooManyKeys { .. } => {
             Refusal { retry_after: Some(5), ..refusal }
         }
+        AppendError::InDoubt { .. } => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The update may have been taken: send it again with the same Idempotency-Key",
+            error.to_string(),
+        ),
         AppendError::NoNodes | AppendError::Log(_) => refusal,
     }
 }
@@ -209,6 +290,7 @@ async fn answer_when(
     config: &LiveConfig,
     sequence: Sequence,
     tracker: &Tracker,
+    wanted: Option<&Wanted>,
 ) -> Response<ClientBody> {
     let metrics = &worker.shared.metrics;
     if config.updates.ack == Ack::Queued {
@@ -216,11 +298,18 @@ async fn answer_when(
         // Nobody will wait for the answers: let them go as they come.
         return accepted(worker, config, sequence, &tracker.wait_for(|reports| Some(reports.to_vec())).await);
     }
-    let spoken = tracker
-        .wait_for(|reports| spokesman(reports, &tracker.nodes).and_then(|report| report.answer.clone()));
+    let spoken = tracker.wait_for(|reports| match verdict(reports, &tracker.nodes, wanted) {
+        Verdict::Speaks(report) => Some(Ok(report.answer.clone()?)),
+        Verdict::Wait => None,
+        Verdict::Never => Some(Err(reports.to_vec())),
+    });
     let mut spoken = std::pin::pin!(spoken);
     match tokio::time::timeout(config.timeout, spoken.as_mut()).await {
-        Ok(answer) => {
+        Ok(Err(reports)) => {
+            metrics.accepted.inc();
+            accepted(worker, config, sequence, &reports)
+        }
+        Ok(Ok(answer)) => {
             metrics.answered.inc();
             let response = to_client(&answer, sequence);
             response.unwrap_or_else(|| accepted(worker, config, sequence, &tracker.reports()))
@@ -231,20 +320,6 @@ async fn answer_when(
             accepted(worker, config, sequence, &tracker.reports())
         }
     }
-}
-
-/// Whose answer is the client's: that of the first node that is not behind; the common refusal; or,
-/// when all have settled the update and none of them was level, the first there is.
-fn spokesman<'a>(reports: &'a [Report], nodes: &[NodeId]) -> Option<&'a Report> {
-    let speaks =
-        |report: &&Report| report.answer.is_some() && (report.rejected || (report.settled && report.level));
-    reports.iter().find(speaks).or_else(|| {
-        let settled = |node: &NodeId| reports.iter().any(|report| report.settled && report.node == *node);
-        nodes
-            .iter()
-            .all(settled)
-            .then(|| reports.iter().find(|report| report.settled && report.answer.is_some()))?
-    })
 }
 
 /// `None` when the answer was too large to be kept and somebody else has it already.

@@ -3,6 +3,7 @@
 mod access;
 mod defects;
 mod errors;
+mod events;
 mod faults;
 mod nodes;
 mod queues;

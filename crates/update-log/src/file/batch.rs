@@ -105,6 +105,8 @@ impl Batch {
             | Command::Unsubscribe { .. }
             | Command::Rename { .. }
             | Command::Discard { .. }
+            | Command::Rewind { .. }
+            | Command::Park { .. }
             | Command::Close { .. } => {}
         }
     }

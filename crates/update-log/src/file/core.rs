@@ -8,9 +8,11 @@ use common::queue::Sequence;
 
 use super::answers::{Entry, keepable};
 use super::disk::DiskFile;
+use super::diverged::Diverged;
 use super::inbox::Kept;
 use super::keys::Keys;
 use super::record::{Record, Slot};
+use super::retry::Retried;
 use super::state::{Ending, State};
 use crate::{
     Answer, DeadLetter, DeliveryState, Failure, Progress, Report, Settled, SpooledBody, Tracker, Update,
@@ -40,6 +42,11 @@ pub(crate) struct Core {
     pub(crate) files: HashMap<u64, Arc<dyn DiskFile>>,
     pub(crate) bodies: BTreeMap<u64, SpooledBody>,
     pub(crate) dead: BTreeMap<(Slot, u64), DeadLetter>,
+    /// Those of them that are tried again.
+    pub(crate) retried: BTreeMap<(Slot, u64), Retried>,
+    /// Dead letters whose files are to be removed.
+    pub(crate) gone: Vec<(Slot, u64)>,
+    pub(crate) diverged: Diverged,
     pub(crate) commits: u64,
     pub(crate) appends: u64,
     pub(crate) refused: u64,
@@ -69,6 +76,9 @@ impl Core {
             files: HashMap::new(),
             bodies: BTreeMap::new(),
             dead: BTreeMap::new(),
+            retried: BTreeMap::new(),
+            gone: Vec::new(),
+            diverged: Diverged::default(),
             commits: 0,
             appends: 0,
             refused: 0,
@@ -79,7 +89,11 @@ impl Core {
     /// See [`UpdateLog::settle`](crate::UpdateLog::settle).
     pub(crate) fn settle(&mut self, node: &NodeId, update: &Arc<Update>, settled: Settled) {
         let sequence = update.sequence.0;
-        let slot = self.state.slot(node);
+        let own = self.state.slot(node);
+        let delivered = matches!(settled, Settled::Delivered { .. });
+        let letter =
+            if delivered { self.took_letter(node, sequence) } else { self.retried_slot(node, sequence) };
+        let slot = letter.or(own);
         let before = slot.and_then(|slot| Some((slot, self.state.progress(slot, sequence)?)));
         let tracker = self.find_tracker(sequence).or_else(|| update.tracker.clone());
         let mut report = settled_report(node.clone(), 0);
@@ -97,17 +111,19 @@ impl Core {
                     };
                     self.state.settle(slot, sequence, ending);
                     self.mark(slot, sequence, before, String::new());
+                    self.compare(slot, update, digest);
                 }
             }
             Settled::Dead { attempts, status, error } => {
                 report.attempt = attempts;
-                if let Some((slot, Progress { state: DeliveryState::Pending, .. })) = before {
+                let pending = before.filter(|(_, progress)| progress.state == DeliveryState::Pending);
+                if let Some(slot) = letter.or(pending.map(|(slot, _)| slot)) {
                     let dying = Dying { update: update.clone(), attempts, status, error: clip(error) };
                     self.dying.entry((slot, sequence)).or_insert(dying);
                 }
             }
         }
-        if let Some(slot) = slot {
+        if let Some(slot) = own {
             self.attempting.remove(&(slot, sequence));
         }
         if let Some(tracker) = tracker {
@@ -125,6 +141,7 @@ impl Core {
             self.state.settle(slot, sequence, ending);
             self.mark(slot, sequence, before, error);
         }
+        self.retried.remove(&(slot, sequence));
         self.dead.insert((slot, sequence), letter);
         self.complete();
     }
@@ -141,7 +158,8 @@ impl Core {
     pub(crate) fn begin_attempt(&mut self, node: &NodeId, sequence: u64) -> bool {
         let Some(slot) = self.state.slot(node) else { return false };
         let pending = self.state.progress(slot, sequence).is_some_and(|p| p.state == DeliveryState::Pending);
-        if !pending || self.dying.contains_key(&(slot, sequence)) {
+        let retried = self.retried_slot(node, sequence);
+        if !pending && retried.is_none() || self.dying.contains_key(&(retried.unwrap_or(slot), sequence)) {
             return false;
         }
         self.attempting.insert((slot, sequence));

@@ -32,6 +32,24 @@ pub(crate) fn body_name(slot: Slot, sequence: u64) -> String {
     format!("{FOLDER}/{slot:010}-{sequence:020}.body")
 }
 
+/// How a dead letter stands: kept behind it in its file, and written anew when it changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stand {
+    /// The first conflicting update after it that the node took.
+    pub(crate) overtaken: Option<u64>,
+    /// It is being tried again: attempts so far, and the failures since then that count.
+    pub(crate) retrying: Option<(u32, u32)>,
+}
+
+/// What a dead letter's file holds.
+pub(crate) struct Kept {
+    pub(crate) letter: DeadLetter,
+    pub(crate) update: Arc<Update>,
+    pub(crate) stand: Stand,
+    /// The file's length, and that of its body's.
+    pub(crate) bytes: u64,
+}
+
 fn parse_name(file: &str) -> Option<(Slot, u64)> {
     let (slot, sequence) =
         file.strip_suffix(".dead").or_else(|| file.strip_suffix(".body"))?.split_once('-')?;
@@ -39,7 +57,14 @@ fn parse_name(file: &str) -> Option<(Slot, u64)> {
 }
 
 /// Writes a dead letter; durable when this returns.
-pub(crate) fn write(disk: &dyn Disk, slot: Slot, letter: &DeadLetter, update: &Update) -> io::Result<()> {
+pub(crate) fn write(
+    disk: &dyn Disk,
+    slot: Slot,
+    letter: &DeadLetter,
+    update: &Update,
+    retrying: Option<(u32, u32)>,
+) -> io::Result<()> {
+    let stand = Stand { overtaken: letter.overtaken.map(|by| by.0), retrying };
     let sequence = letter.sequence.0;
     let mut body = update.body.clone();
     if let UpdateBody::Spooled(spooled) = &mut body {
@@ -61,6 +86,16 @@ pub(crate) fn write(disk: &dyn Disk, slot: Slot, letter: &DeadLetter, update: &U
     frame::seal(&mut payload, salt, 0, letter.since_ms);
     let mut bytes = frame::file_header(KIND, FileHead { number: sequence, salt }).to_vec();
     bytes.extend_from_slice(&payload);
+    if stand != Stand::default() {
+        let mut payload = frame::begin();
+        put_number(&mut payload, stand.overtaken.unwrap_or_default());
+        let (attempts, failures) =
+            stand.retrying.map_or((0, 0), |(sent, failed)| (u64::from(sent) + 1, failed));
+        put_number(&mut payload, attempts);
+        put_number(&mut payload, failures.into());
+        frame::seal(&mut payload, salt, 0, letter.since_ms);
+        bytes.extend_from_slice(&payload);
+    }
     let name = name(slot, sequence);
     let new = format!("{name}.new");
     let file = disk.create(&new)?;
@@ -72,6 +107,10 @@ pub(crate) fn write(disk: &dyn Disk, slot: Slot, letter: &DeadLetter, update: &U
 
 /// The body's file gets a second name; where that is not possible, it is copied.
 fn copy_body(disk: &dyn Disk, spooled: &SpooledBody, to: &str) -> io::Result<()> {
+    if spooled.path == disk.path(to) {
+        // Its own already: it is written anew.
+        return Ok(());
+    }
     let from = spooled.guard.as_ref().map(|guard| guard.name()).ok_or(io::ErrorKind::NotFound)?;
     let _ = disk.remove(to);
     if disk.link(from, to).is_ok() {
@@ -98,14 +137,13 @@ pub(crate) fn remove(disk: &dyn Disk, slot: Slot, sequence: u64) -> io::Result<(
 }
 
 /// Reads all dead letters, and removes what a crash left of unfinished ones.
-pub(crate) fn load(disk: &dyn Disk) -> Result<BTreeMap<(Slot, u64), DeadLetter>, RecoverError> {
+pub(crate) fn load(disk: &dyn Disk) -> Result<BTreeMap<(Slot, u64), Kept>, RecoverError> {
     let failed = |error| files::io_error(disk, "read", FOLDER, error);
     let files = disk.list(FOLDER).map_err(failed)?;
     let mut letters = BTreeMap::new();
     for file in files.iter().filter(|file| file.ends_with(".dead")) {
         let Some((slot, sequence)) = parse_name(file) else { continue };
-        let (letter, _) = read(disk, slot, sequence)?;
-        letters.insert((slot, sequence), letter);
+        letters.insert((slot, sequence), read(disk, slot, sequence)?);
     }
     for file in files {
         let kept = parse_name(&file).is_some_and(|key| letters.contains_key(&key));
@@ -117,27 +155,37 @@ pub(crate) fn load(disk: &dyn Disk) -> Result<BTreeMap<(Slot, u64), DeadLetter>,
 }
 
 /// Reads one dead letter with its update.
-pub(crate) fn read(
-    disk: &dyn Disk,
-    slot: Slot,
-    sequence: u64,
-) -> Result<(DeadLetter, Arc<Update>), RecoverError> {
+pub(crate) fn read(disk: &dyn Disk, slot: Slot, sequence: u64) -> Result<Kept, RecoverError> {
     let name = name(slot, sequence);
     let bytes = files::read_file(disk, &name)?;
     let head = frame::parse_file_header(KIND, &bytes).map_err(|error| match error {
         HeadError::Newer(found) => RecoverError::Newer { path: disk.path(&name), found },
         HeadError::Bad => files::damaged(disk, &name, 0, "the file's header does not read back"),
     })?;
-    let mut found = None;
+    let mut found: Option<Kept> = None;
     let end = End::Exactly(bytes.len() as u64);
     frame::scan(&bytes, head.salt, end, |frame| {
+        if let Some(kept) = &mut found {
+            kept.stand = stand(frame.payload)?;
+            kept.letter.overtaken = kept.stand.overtaken.map(Sequence);
+            return Ok(());
+        }
         let (letter, whole) = decode(frame.payload, sequence)?;
-        let update = update(disk, slot, whole);
-        found = Some((letter, Arc::new(update)));
+        let spooled = whole.head.spooled.as_ref().map_or(0, |(_, len, _)| *len);
+        let update = Arc::new(update(disk, slot, whole));
+        let bytes = bytes.len() as u64 + spooled;
+        found = Some(Kept { letter, update, stand: Stand::default(), bytes });
         Ok(())
     })
     .map_err(|damage| files::damaged(disk, &name, damage.offset, damage.what))?;
     found.ok_or_else(|| files::damaged(disk, &name, 0, "the file is empty"))
+}
+
+fn stand(payload: &[u8]) -> Decoded<Stand> {
+    let mut input = Input(payload);
+    let (overtaken, attempts, failures) = (input.number()?, input.small::<u32>()?, input.small()?);
+    let retrying = attempts.checked_sub(1).map(|attempts| (attempts, failures));
+    Ok(Stand { overtaken: (overtaken != 0).then_some(overtaken), retrying })
 }
 
 fn decode(payload: &[u8], sequence: u64) -> Decoded<(DeadLetter, Whole)> {
@@ -156,6 +204,7 @@ fn decode(payload: &[u8], sequence: u64) -> Decoded<(DeadLetter, Whole)> {
         status,
         error,
         since_ms,
+        overtaken: None,
     };
     Ok((letter, whole))
 }
@@ -195,6 +244,7 @@ pub(crate) fn letter(node: common::node::NodeId, dying: &Dying, since_ms: u64) -
         status: dying.status,
         error: dying.error.clone(),
         since_ms,
+        overtaken: None,
     }
 }
 

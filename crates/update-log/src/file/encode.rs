@@ -157,6 +157,14 @@ fn encode_data(out: &mut Vec<u8>, record: &Record) -> u8 {
         }
         Record::Reopened => 11,
         Record::Closed => 12,
+        Record::Rewind { slot, from } => {
+            put_all(out, &[(*slot).into(), *from]);
+            13
+        }
+        Record::Park { slot } => {
+            put_number(out, (*slot).into());
+            14
+        }
     }
 }
 
@@ -174,5 +182,11 @@ fn encode_snapshot(out: &mut Vec<u8>, snapshot: &Snapshot) {
         put_number(out, (*slot).into());
         put_bytes(out, name.as_bytes());
         put_number(out, *since);
+    }
+    if !snapshot.parked.is_empty() {
+        put_number(out, snapshot.parked.len() as u64);
+        for (slot, until) in &snapshot.parked {
+            put_all(out, &[(*slot).into(), *until]);
+        }
     }
 }

@@ -9,7 +9,7 @@ use common::queue::Sequence;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::keys::Place;
-use crate::{Answer, AppendError, Failure, LogError, NewUpdate, Tracker, UnsubscribeError};
+use crate::{Answer, AppendError, Failure, LogError, NewUpdate, RewindError, Tracker, UnsubscribeError};
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
@@ -58,6 +58,15 @@ pub(crate) enum Command {
         old: NodeId,
         new: NodeId,
         reply: Reply<Result<(), LogError>>,
+    },
+    Rewind {
+        node: NodeId,
+        from: Option<Sequence>,
+        reply: Reply<Result<u64, RewindError>>,
+    },
+    Park {
+        node: NodeId,
+        reply: Reply<Result<u64, LogError>>,
     },
     Discard {
         node: NodeId,

@@ -6,6 +6,7 @@ use super::encode;
 use super::frame;
 use super::inbox::{Command, Reply};
 use super::record::{Record, Slot};
+use super::retry;
 use super::writer::Writer;
 use crate::{LogError, UnsubscribeError};
 
@@ -37,6 +38,12 @@ impl Writer {
             Command::Discard { node, reply } => {
                 let _ = reply.send(self.discard(&node));
             }
+            Command::Rewind { node, from, reply } => {
+                let _ = reply.send(self.rewind(node, from.map(|from| from.0)));
+            }
+            Command::Park { node, reply } => {
+                let _ = reply.send(self.park(&node));
+            }
             Command::Close { reply } => self.close(reply),
             Command::Append { .. } | Command::Failed { .. } | Command::Flush { .. } => {
                 self.group(vec![command]);
@@ -47,7 +54,7 @@ impl Writer {
     fn subscribe(&mut self, node: NodeId) -> Result<(), LogError> {
         let (known, slot, count) = {
             let core = self.shared.core();
-            (core.state.slot(&node).is_some(), core.state.next_slot(), core.state.live().count())
+            (core.state.slot(&node).is_some(), core.state.next_slot(), core.state.subscribed().len())
         };
         if known {
             return Ok(());
@@ -68,6 +75,7 @@ impl Writer {
         if pending > 0 && !discard {
             return Err(UnsubscribeError::Pending(pending));
         }
+        retry::give_back(&self.shared, node)?;
         let record = Record::Unsubscribe { slot };
         self.record(&record)?;
         Ok(self.drop_pending(slot, record))
@@ -78,12 +86,13 @@ impl Writer {
             let core = self.shared.core();
             (core.state.slot(node).ok_or_else(|| LogError::Node(node.clone()))?, core.state.next())
         };
+        retry::give_back(&self.shared, node)?;
         let record = Record::Discard { slot, until };
         self.record(&record)?;
         Ok(self.drop_pending(slot, record))
     }
 
-    fn drop_pending(&self, slot: Slot, record: Record) -> u64 {
+    pub(super) fn drop_pending(&self, slot: Slot, record: Record) -> u64 {
         let pending = {
             let mut core = self.shared.core();
             core.dying.retain(|(dying, _), _| *dying != slot);
@@ -97,6 +106,7 @@ impl Writer {
     fn close(&mut self, reply: Reply<Result<(), LogError>>) {
         let close = |writer: &mut Self| {
             writer.bury()?;
+            writer.write_diverged();
             writer.write_answers()?;
             writer.answers.sync()?;
             // All before is durable first, so that this record vouches for it.

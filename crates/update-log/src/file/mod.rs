@@ -1,13 +1,14 @@
 //! The engine that keeps the log in files of its own.
 
-mod answers;
+pub(crate) mod answers;
 mod batch;
-mod codec;
+pub(crate) mod codec;
 mod core;
 mod dead;
-mod disk;
-mod encode;
-mod files;
+pub(crate) mod disk;
+mod diverged;
+pub(crate) mod encode;
+pub(crate) mod files;
 mod frame;
 mod inbox;
 mod journal;
@@ -16,10 +17,12 @@ mod members;
 mod open;
 mod query;
 mod read;
-mod record;
+pub(crate) mod record;
 mod recover;
+mod retry;
+mod rewind;
 mod segment;
-mod shared;
+pub(crate) mod shared;
 mod spool;
 mod state;
 mod tend;
@@ -45,8 +48,8 @@ use self::encode::Parts;
 use self::inbox::{Command, Kept, Outcome, Reply};
 use self::shared::{Shared, blocking, disk_error};
 use crate::{
-    Answer, AppendError, Appended, DeadLetter, Failure, Filter, LogError, LogFuture, NewUpdate, Pending,
-    Queue, Settled, Spool, Status, UnsubscribeError, Update, UpdateLog, Usage,
+    Answer, AppendError, Appended, DeadLetter, Divergence, Failure, Filter, LogError, LogFuture, NewUpdate,
+    Pending, Queue, RewindError, Settled, Spool, Status, UnsubscribeError, Update, UpdateLog, Usage,
 };
 
 /// A log in files of its own.
@@ -112,19 +115,6 @@ impl FileLog {
             }
         }
     }
-
-    fn dead_slot(&self, node: &NodeId, sequence: Sequence) -> Option<record::Slot> {
-        let core = self.shared.core();
-        let mut letters = core.dead.iter().filter(|((_, dead), _)| *dead == sequence.0);
-        letters
-            .find(|((slot, _), letter)| *dead_name(&core, *slot, letter) == *node)
-            .map(|((slot, _), _)| *slot)
-    }
-}
-
-/// The name of a dead letter's node: what it is called now, or was when it ended.
-fn dead_name<'a>(core: &'a core::Core, slot: record::Slot, letter: &'a DeadLetter) -> &'a NodeId {
-    core.state.node(slot).map_or(&letter.node, |node| &node.name)
 }
 
 impl UpdateLog for FileLog {
@@ -157,7 +147,13 @@ impl UpdateLog for FileLog {
         failure: Failure,
     ) -> LogFuture<'_, Result<(), LogError>> {
         let node = node.clone();
-        Box::pin(async move { self.ask(|reply| Command::Failed { node, sequence, failure, reply }).await? })
+        let retried = self.shared.core().retried_slot(&node, sequence.0);
+        Box::pin(async move {
+            match retried {
+                Some(slot) => retry::failed(self.shared.clone(), node, (slot, sequence.0), failure).await,
+                None => self.ask(|reply| Command::Failed { node, sequence, failure, reply }).await?,
+            }
+        })
     }
 
     fn begin_attempt(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, bool> {
@@ -175,8 +171,9 @@ impl UpdateLog for FileLog {
         // The writer has been told of the first mark and looks again in time for those behind it.
         let told = !core.marks.is_empty();
         core.settle(node, update, settled);
+        let gone = !core.gone.is_empty();
         drop(core);
-        if dead || !told {
+        if dead || gone || !told {
             self.shared.inbox.wake();
         }
     }
@@ -215,13 +212,27 @@ impl UpdateLog for FileLog {
         Box::pin(async move { self.ask(|reply| Command::Discard { node, reply }).await? })
     }
 
+    fn rewind(&self, node: &NodeId, from: Option<Sequence>) -> LogFuture<'_, Result<u64, RewindError>> {
+        let node = node.clone();
+        Box::pin(async move { self.ask(|reply| Command::Rewind { node, from, reply }).await? })
+    }
+
+    fn park(&self, node: &NodeId) -> LogFuture<'_, Result<u64, LogError>> {
+        let node = node.clone();
+        Box::pin(async move { self.ask(|reply| Command::Park { node, reply }).await? })
+    }
+
+    fn is_parked(&self, node: &NodeId) -> bool {
+        let core = self.shared.core();
+        core.state.slot(node).and_then(|slot| core.state.node(slot)).is_some_and(|node| node.parked)
+    }
+
     fn nodes(&self) -> Vec<NodeId> {
-        self.shared.core().state.live().map(|(_, node)| node.name.clone()).collect()
+        self.shared.core().state.subscribed()
     }
 
     fn queue(&self, node: &NodeId) -> Option<Queue> {
-        let core = self.shared.core();
-        core.state.queue(core.state.slot(node)?)
+        self.shared.core().queue(node)
     }
 
     fn status(&self, sequence: Sequence) -> LogFuture<'_, Result<Option<Status>, LogError>> {
@@ -235,10 +246,11 @@ impl UpdateLog for FileLog {
     fn dead_letters(&self, node: Option<&NodeId>) -> LogFuture<'_, Result<Vec<DeadLetter>, LogError>> {
         let core = self.shared.core();
         let named = |((slot, _), letter): (&(record::Slot, u64), &DeadLetter)| DeadLetter {
-            node: dead_name(&core, *slot, letter).clone(),
+            node: core.letter_node(*slot, letter).clone(),
             ..letter.clone()
         };
-        let mut letters: Vec<_> = core.dead.iter().map(named).collect();
+        let idle = core.dead.iter().filter(|(key, _)| !core.retried.contains_key(*key));
+        let mut letters: Vec<_> = idle.map(named).collect();
         letters.retain(|letter| node.is_none_or(|node| letter.node == *node));
         letters.sort_by(|a, b| (&a.node, a.sequence).cmp(&(&b.node, b.sequence)));
         Box::pin(std::future::ready(Ok(letters)))
@@ -249,25 +261,50 @@ impl UpdateLog for FileLog {
         node: &NodeId,
         sequence: Sequence,
     ) -> LogFuture<'_, Result<Option<Arc<Update>>, LogError>> {
-        let slot = self.dead_slot(node, sequence);
+        let slot = self.shared.core().letter_slot(node, sequence.0);
         Box::pin(async move {
             let Some(slot) = slot else { return Ok(None) };
             let disk = self.shared.disk.clone();
             let read = blocking(move || dead::read(&*disk, slot, sequence.0)).await;
-            read.map(|(_, update)| Some(update)).map_err(dead::log_error)
+            read.map(|kept| Some(kept.update)).map_err(dead::log_error)
         })
     }
 
+    fn retry_dead_letter(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, Result<bool, LogError>> {
+        Box::pin(retry::retry(self.shared.clone(), node.clone(), sequence.0))
+    }
+
+    fn overtake_dead_letters(
+        &self,
+        node: &NodeId,
+        letters: &[Sequence],
+        by: Sequence,
+    ) -> LogFuture<'_, Result<(), LogError>> {
+        let letters = letters.iter().map(|letter| letter.0).collect();
+        Box::pin(retry::overtake(self.shared.clone(), node.clone(), letters, by))
+    }
+
     fn drop_dead_letter(&self, node: &NodeId, sequence: Sequence) -> LogFuture<'_, Result<bool, LogError>> {
-        let slot = self.dead_slot(node, sequence);
+        let slot = self.shared.core().letter_slot(node, sequence.0);
         Box::pin(async move {
             let Some(slot) = slot else { return Ok(false) };
-            let disk = self.shared.disk.clone();
-            let removed = blocking(move || dead::remove(&*disk, slot, sequence.0)).await;
-            let name = dead::name(slot, sequence.0);
-            removed.map_err(|error| disk_error(&*self.shared.disk, "remove", &name, error))?;
-            Ok(self.shared.core().dead.remove(&(slot, sequence.0)).is_some())
+            let shared = self.shared.clone();
+            blocking(move || {
+                let _alone = shared.letters();
+                let name = dead::name(slot, sequence.0);
+                dead::remove(&*shared.disk, slot, sequence.0)
+                    .map_err(|error| disk_error(&*shared.disk, "remove", &name, error))?;
+                let mut core = shared.core();
+                core.retried.remove(&(slot, sequence.0));
+                Ok(core.dead.remove(&(slot, sequence.0)).is_some())
+            })
+            .await
         })
+    }
+
+    fn divergences(&self) -> LogFuture<'_, Result<Vec<Divergence>, LogError>> {
+        let found = self.shared.core().diverged.list();
+        Box::pin(std::future::ready(Ok(found)))
     }
 
     fn usage(&self) -> Usage {
@@ -281,8 +318,10 @@ impl UpdateLog for FileLog {
             commits: core.commits,
             appends: core.appends,
             keys: core.keys.len(),
-            dead_letters: core.dead.len() as u64,
+            dead_letters: (core.dead.len() - core.retried.len()) as u64,
             refused: core.refused,
+            lost: 0,
+            divergences: core.diverged.count,
         }
     }
 

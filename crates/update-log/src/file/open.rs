@@ -9,6 +9,7 @@ use daemon::state_dir::{StateDir, StateDirError};
 use super::FileLog;
 use super::core::Core;
 use super::disk::{Disk, RealDisk};
+use super::diverged::Diverged;
 use super::files::{ANSWERS, LOG, RecoverError};
 use super::frame;
 use super::journal::Journal;
@@ -168,9 +169,12 @@ impl FileLog {
         };
         let recovered = recover::recover(&disk, limits.remember_ms)?;
         let clock = Clock::new(recovered.newest_ms);
-        let Recovered { state, keys, files, bodies, dead, last, next_answers, clean, marks, .. } = recovered;
+        let Recovered { state, keys, files, bodies, dead, retried, last, next_answers, clean, marks, .. } =
+            recovered;
         let mut core = Core::new(state, keys, options.cache_bytes);
         (core.files, core.bodies, core.dead, core.marks) = (files, bodies, dead, marks);
+        core.retried = retried;
+        core.diverged = Diverged::load(&*disk);
         core.settle_keys(clock.now_ms());
         let log = Journal::new(disk.clone(), LOG, last.map_or(1, |(number, _)| number + 1), last)
             .with_step((limits.segment_bytes / 16).min(4 << 20));
@@ -195,7 +199,7 @@ fn open_error(error: LogError) -> OpenError {
             OpenError::Io { doing, path: path.into(), source }
         }
         LogError::Damaged { path, offset, what } => OpenError::Damaged { path: path.into(), offset, what },
-        other @ (LogError::Node(_) | LogError::Closed) => {
+        other => {
             let source = std::io::Error::other(other.to_string());
             OpenError::Io { doing: "begin", path: PathBuf::new(), source }
         }

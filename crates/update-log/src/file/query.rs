@@ -45,6 +45,12 @@ impl State {
         self.nodes.iter().filter(|(_, node)| node.until.is_none()).map(|(slot, node)| (*slot, node))
     }
 
+    /// The names of the subscribed nodes, parked ones too.
+    pub(crate) fn subscribed(&self) -> Vec<NodeId> {
+        let known = self.nodes.values().filter(|node| node.until.is_none() || node.parked);
+        known.map(|node| node.name.clone()).collect()
+    }
+
     /// The segments, oldest first.
     pub(crate) fn segments(&self) -> &VecDeque<Segment> {
         &self.segments

@@ -7,9 +7,10 @@ use common::node::NodeId;
 use common::queue::Sequence;
 
 use super::core::Core;
+use super::dead;
 use super::disk::{self, DiskFile};
 use super::files::LOG;
-use super::record;
+use super::record::{self, Slot};
 use super::shared::{Shared, blocking, disk_error};
 use crate::{
     DeliveryState, Filter, LogError, Pending, Progress, SpooledBody, Status, Tracker, Update, UpdateBody,
@@ -32,6 +33,8 @@ struct Place {
 }
 
 enum Item {
+    /// In a dead letter's file.
+    Letter(Slot, u64),
     Here(Arc<Update>),
     There(Place),
 }
@@ -54,19 +57,33 @@ fn plan(core: &Core, node: &NodeId, from: Sequence, max: usize) -> Result<Vec<(I
     let mut plan = Vec::new();
     let mut bytes = 0;
     // Those on their way to the dead letters are left out, and must not make a full list look like the end.
-    for sequence in core.state.pending(slot, from.0, max.saturating_add(core.dying.len())) {
+    let pending = core.state.pending(slot, from.0, max.saturating_add(core.dying.len()));
+    let mut pending: Vec<(u64, Slot)> = pending.into_iter().map(|sequence| (sequence, slot)).collect();
+    if !core.retried.is_empty() {
+        let retried = core.retried_of(node).into_iter().filter(|(sequence, ..)| *sequence >= from.0);
+        pending.extend(retried.map(|(sequence, slot, _)| (sequence, slot)));
+        pending.sort_unstable();
+    }
+    for (sequence, slot) in pending {
         if plan.len() == max {
             break;
         }
         if core.dying.contains_key(&(slot, sequence)) {
             continue;
         }
-        let Some((item, len)) = locate(core, sequence) else { continue };
+        let found = match core.retried.get(&(slot, sequence)) {
+            Some(retried) => Some((Item::Letter(slot, sequence), retried.bytes)),
+            None => locate(core, sequence),
+        };
+        let Some((item, len)) = found else { continue };
         bytes += len;
         if bytes > BATCH_BYTES && !plan.is_empty() {
             break;
         }
-        plan.push((item, core.state.progress(slot, sequence).unwrap_or_default()));
+        let progress = core.progress(slot, sequence).unwrap_or_default();
+        let letter = matches!(item, Item::Letter(..));
+        let state = if letter { DeliveryState::Dead } else { progress.state };
+        plan.push((item, Progress { state, ..progress }));
     }
     Ok(plan)
 }
@@ -95,7 +112,7 @@ async fn fetch(shared: Arc<Shared>, items: Vec<Item>) -> Result<Vec<Arc<Update>>
     if items.iter().all(|item| matches!(item, Item::Here(_))) {
         updates.extend(items.into_iter().filter_map(|item| match item {
             Item::Here(update) => Some(update),
-            Item::There(_) => None,
+            Item::There(_) | Item::Letter(..) => None,
         }));
         return Ok(updates);
     }
@@ -105,6 +122,10 @@ async fn fetch(shared: Arc<Shared>, items: Vec<Item>) -> Result<Vec<Arc<Update>>
             let first = match item {
                 Item::Here(update) => {
                     updates.push(update);
+                    continue;
+                }
+                Item::Letter(slot, sequence) => {
+                    updates.push(dead::read(&*shared.disk, slot, sequence).map_err(dead::log_error)?.update);
                     continue;
                 }
                 Item::There(place) => place,
@@ -189,7 +210,10 @@ fn matches(core: &Core, sequence: u64, filter: &Filter) -> bool {
     }
     core.state.nodes_of(sequence).any(|(slot, progress)| {
         let named = |node: &NodeId| core.state.node(slot).is_some_and(|found| found.name == *node);
-        filter.node.as_ref().is_none_or(named) && filter.state.is_none_or(|state| state == progress.state)
+        filter.node.as_ref().is_none_or(named) && {
+            let now = core.progress(slot, sequence).unwrap_or(progress);
+            filter.state.is_none_or(|state| state == now.state)
+        }
     })
 }
 
@@ -217,7 +241,8 @@ pub(crate) async fn statuses(shared: Arc<Shared>, sequences: Vec<u64>) -> Result
 }
 
 fn nodes(core: &Core, sequence: u64) -> Vec<(NodeId, Progress, Option<String>)> {
-    let known = core.state.nodes_of(sequence).filter_map(|(slot, mut progress)| {
+    let known = core.state.nodes_of(sequence).filter_map(|(slot, stored)| {
+        let mut progress = core.progress(slot, sequence).unwrap_or(stored);
         let name = core.state.node(slot)?.name.clone();
         let mut error = core.state.error(slot, sequence).map(str::to_owned);
         if let Some(dying) = core.dying.get(&(slot, sequence)) {

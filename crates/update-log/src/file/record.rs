@@ -45,6 +45,10 @@ pub(crate) enum Record {
     Rename { slot: Slot, name: String },
     /// Everything before `until` that the node had not settled is discarded.
     Discard { slot: Slot, until: u64 },
+    /// Everything held from `from` on is pending for the node again.
+    Rewind { slot: Slot, from: u64 },
+    /// What the node had not settled is discarded, and it gets nothing for now.
+    Park { slot: Slot },
     /// What a segment begins with.
     Snapshot(Snapshot),
     /// The segments before this one are needed no more.
@@ -68,6 +72,8 @@ pub(crate) struct Snapshot {
     pub(crate) previous: Option<(u64, u64)>,
     /// Each subscribed node: slot, name, and the first sequence it gets.
     pub(crate) nodes: Vec<(Slot, String, u64)>,
+    /// Those of them that are parked: the first sequence that each does not get.
+    pub(crate) parked: Vec<(Slot, u64)>,
 }
 
 /// What recovery needs of an update; the rest is read when a node needs it.
@@ -207,6 +213,8 @@ fn decode_small(kind: u8, data: &mut Input<'_>) -> Decoded<Record> {
         10 => Record::Trim { segment: data.number()? },
         11 => Record::Reopened,
         12 => Record::Closed,
+        13 => Record::Rewind { slot: data.small()?, from: data.number()? },
+        14 => Record::Park { slot: data.small()? },
         _ => return Err(Corrupt("a record is of no known kind")),
     })
 }
@@ -221,7 +229,14 @@ fn snapshot(data: &mut Input<'_>) -> Decoded<Snapshot> {
     for _ in 0..data.number()? {
         nodes.push((data.small()?, data.text()?.to_owned(), data.number()?));
     }
-    Ok(Snapshot { next, next_slot, trim, previous, nodes })
+    let mut parked = Vec::new();
+    // Left out where nobody is.
+    if !data.is_empty() {
+        for _ in 0..data.number()? {
+            parked.push((data.small()?, data.number()?));
+        }
+    }
+    Ok(Snapshot { next, next_slot, trim, previous, nodes, parked })
 }
 
 fn state(code: u8) -> Decoded<DeliveryState> {

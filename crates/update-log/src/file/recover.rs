@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::answers;
 use super::codec::{Corrupt, Decoded, Input, put_number};
-use super::dead;
+use super::dead::{self, Kept};
 use super::disk::{self, Disk, DiskFile};
 use super::files::{ANSWERS, LOG, RecoverError, damaged, file_head, io_error, numbered, read_file};
 use super::frame::{self, End, FILE_HEADER, FRAME_HEADER, Frame};
 use super::journal::Naming;
 use super::keys::{Key, Keys, Place};
 use super::record::{self, Record, Slot, Snapshot};
+use super::retry::Retried;
 use super::spool;
 use super::state::State;
 use crate::{DeadLetter, DeliveryState, SpooledBody};
@@ -24,6 +25,8 @@ pub(crate) struct Recovered {
     pub(crate) files: HashMap<u64, Arc<dyn DiskFile>>,
     pub(crate) bodies: BTreeMap<u64, SpooledBody>,
     pub(crate) dead: BTreeMap<(Slot, u64), DeadLetter>,
+    /// Those of them that are tried again.
+    pub(crate) retried: BTreeMap<(Slot, u64), Retried>,
     /// Number of the last segment and how much of it is true.
     pub(crate) last: Option<(u64, u64)>,
     pub(crate) next_answers: u64,
@@ -60,7 +63,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
     let last = replay.segments(&segments)?;
     let next_answers = replay.answers(&answers)?;
     replay.confirm(last, answers.last().copied())?;
-    dead.retain(|(slot, sequence), letter| replay.is_dead(*slot, *sequence, letter));
+    dead.retain(|(slot, sequence), kept| replay.is_dead(*slot, *sequence, &kept.letter));
+    let retried = replay.retried(&dead)?;
     for folder in [LOG.folder, ANSWERS.folder, spool::FOLDER, dead::FOLDER] {
         disk.sync_folder(folder).map_err(|error| io_error(&**disk, "sync", folder, error))?;
     }
@@ -74,7 +78,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, remember_ms: u64) -> Result<Recovere
         state,
         keys,
         files,
-        dead,
+        dead: dead.into_iter().map(|(key, kept)| (key, kept.letter)).collect(),
+        retried,
         last,
         next_answers,
         clean,
@@ -272,6 +277,11 @@ impl Replay<'_> {
     fn is_dead(&mut self, slot: Slot, sequence: u64, letter: &DeadLetter) -> bool {
         match self.state.progress(slot, sequence).map(|progress| progress.state) {
             None | Some(DeliveryState::Dead) => true,
+            // It was given up, then all of this was made pending again.
+            Some(DeliveryState::Pending) if self.state.is_rewound(slot, sequence) => {
+                let _ = dead::remove(self.disk, slot, sequence);
+                false
+            }
             Some(DeliveryState::Pending) => {
                 let (attempts, status, error) = (letter.attempts, letter.status, letter.error.clone());
                 let state = DeliveryState::Dead;
@@ -285,6 +295,29 @@ impl Replay<'_> {
                 false
             }
         }
+    }
+
+    /// The dead letters that were being tried again. After an end without [`Record::Closed`] one more attempt counts.
+    fn retried(
+        &self,
+        dead: &BTreeMap<(Slot, u64), Kept>,
+    ) -> Result<BTreeMap<(Slot, u64), Retried>, RecoverError> {
+        let mut found = BTreeMap::new();
+        for (key @ (slot, sequence), kept) in dead {
+            let name = self.state.node(*slot).map_or(&kept.letter.node, |node| &node.name);
+            let Some((mut attempts, failures)) =
+                kept.stand.retrying.filter(|_| self.state.slot(name).is_some())
+            else {
+                continue;
+            };
+            if !self.clean {
+                attempts += 1;
+                dead::write(self.disk, *slot, &kept.letter, &kept.update, Some((attempts, failures)))
+                    .map_err(|error| io_error(self.disk, "write", &dead::name(*slot, *sequence), error))?;
+            }
+            found.insert(*key, Retried::new(kept, attempts, failures));
+        }
+        Ok(found)
     }
 
     /// Reads the answers; says which number the next file gets.

@@ -137,6 +137,11 @@ impl Segment {
         self.cells.iter().find(|(known, _)| *known == slot).map_or(&[], |(_, cells)| cells)
     }
 
+    /// How often that was done.
+    pub(crate) fn bumps(&self) -> u32 {
+        self.bumps
+    }
+
     /// Counts one more attempt for everything pending: one may have been under way.
     pub(crate) fn bump(&mut self) {
         self.bumps += 1;

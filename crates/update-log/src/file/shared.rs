@@ -14,6 +14,8 @@ use crate::{AppendError, LogError};
 /// Everything of a log but its writer.
 pub(crate) struct Shared {
     core: Mutex<Core>,
+    /// Held while a dead letter's file is written or removed.
+    letters: Mutex<()>,
     pub(crate) inbox: Inbox,
     pub(crate) tail: watch::Sender<Sequence>,
     pub(crate) disk: Arc<dyn Disk>,
@@ -25,12 +27,18 @@ impl Shared {
     /// Puts it together.
     pub(crate) fn new(core: Core, disk: Arc<dyn Disk>, max_pending_bytes: u64, max_keys: u64) -> Self {
         let tail = watch::Sender::new(Sequence(core.state.next()));
-        Self { core: Mutex::new(core), inbox: Inbox::new(1024), tail, disk, max_pending_bytes, max_keys }
+        let (core, letters, inbox) = (Mutex::new(core), Mutex::new(()), Inbox::new(1024));
+        Self { core, letters, inbox, tail, disk, max_pending_bytes, max_keys }
     }
 
     /// The state in memory. Held briefly, and never across I/O.
     pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to change the files of dead letters.
+    pub(crate) fn letters(&self) -> MutexGuard<'_, ()> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The refusal of an append that would take the room that cleaning up needs.

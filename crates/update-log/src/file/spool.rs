@@ -28,6 +28,11 @@ impl Guard {
         Arc::new(Self { disk, name, keep: AtomicBool::new(true) })
     }
 
+    /// Guards a file that goes with its last reader.
+    pub(crate) fn fleeting(disk: Arc<dyn Disk>, name: String) -> Arc<Self> {
+        Arc::new(Self { disk, name, keep: AtomicBool::new(false) })
+    }
+
     /// Whether the file is to stay when nobody reads it.
     pub(crate) fn keep(&self, keep: bool) {
         self.keep.store(keep, Ordering::Relaxed);
@@ -72,7 +77,7 @@ impl SpoolFile {
         let (disk, file_name) = (shared.disk.clone(), name.clone());
         let file = blocking(move || disk.create(&file_name)).await;
         let file = file.map_err(|error| disk_error(&*shared.disk, "begin", &name, error))?;
-        let guard = Arc::new(Guard { disk: shared.disk.clone(), name, keep: AtomicBool::new(false) });
+        let guard = Guard::fleeting(shared.disk.clone(), name);
         Ok(Box::new(Self { shared, file, guard, buffer: BytesMut::new(), len: 0, crc: 0 }))
     }
 

@@ -22,6 +22,10 @@ pub(crate) struct Node {
     pub(crate) since: u64,
     /// The first sequence that it does not get any more.
     pub(crate) until: Option<u64>,
+    /// It gets nothing for now, but is still subscribed.
+    pub(crate) parked: bool,
+    /// What was made pending again last: from and before where.
+    pub(crate) rewound: (u64, u64),
     /// How far it has come.
     pub(crate) cursor: Cursor,
     /// Updates that it has not settled.
@@ -78,25 +82,38 @@ impl State {
         for (slot, name, since) in &snapshot.nodes {
             state.insert(*slot, name, *since)?;
         }
+        for (slot, until) in &snapshot.parked {
+            let node = state.nodes.get_mut(slot).ok_or(Corrupt("a node is parked that is not there"))?;
+            (node.until, node.parked) = (Some(*until), true);
+        }
         Ok(state)
     }
 
     /// The state of a log that was never written to.
     pub(crate) fn empty() -> Self {
-        let nothing =
-            Snapshot { next: Sequence::FIRST.0, next_slot: 0, trim: 0, previous: None, nodes: Vec::new() };
+        let nothing = Snapshot {
+            next: Sequence::FIRST.0,
+            next_slot: 0,
+            trim: 0,
+            previous: None,
+            nodes: Vec::new(),
+            parked: Vec::new(),
+        };
         Self::new(&nothing).unwrap_or_else(|_| unreachable!("a snapshot without nodes has no bad name"))
     }
 
     /// The snapshot for a segment that begins now.
     pub(crate) fn snapshot(&self, previous: Option<(u64, u64)>) -> Snapshot {
-        let live = self.live().map(|(slot, node)| (slot, node.name.to_string(), node.since));
+        let known = || self.nodes.iter().filter(|(_, node)| node.until.is_none() || node.parked);
+        let parked =
+            known().filter(|(_, node)| node.parked).filter_map(|(slot, node)| Some((*slot, node.until?)));
         Snapshot {
+            parked: parked.collect(),
             next: self.next,
             next_slot: self.next_slot,
             trim: self.trim,
             previous,
-            nodes: live.collect(),
+            nodes: known().map(|(slot, node)| (*slot, node.name.to_string(), node.since)).collect(),
         }
     }
 
@@ -132,7 +149,10 @@ impl State {
             Record::Rename { slot, name } => self.rename(slot, &name)?,
             Record::Discard { slot, until } => {
                 self.discard(slot, until);
+                self.unpark(slot);
             }
+            Record::Rewind { slot, from } => self.rewind(slot, from),
+            Record::Park { slot } => self.park(slot),
             Record::Trim { segment } => self.trim = self.trim.max(segment),
             Record::Reopened => {
                 let before = self.segments.len().saturating_sub(1);
@@ -145,7 +165,8 @@ impl State {
 
     /// Adds the next update to the last segment.
     pub(crate) fn append(&mut self, append: &Append, offset: u32, at_ms: u64) -> Decoded<()> {
-        let live = self.names.len().try_into().unwrap_or(u16::MAX);
+        let live =
+            self.nodes.values().filter(|node| node.until.is_none()).count().try_into().unwrap_or(u16::MAX);
         let segment =
             self.segments.back_mut().ok_or(Corrupt("an update stands before a segment's beginning"))?;
         if append.sequence != self.next {
@@ -187,9 +208,10 @@ impl State {
         let Some(mut progress) = self.progress(slot, sequence) else { return false };
         let was_pending = pending(&progress);
         // Discarded while it was being sent: that the node got it is the better news.
-        if !was_pending
-            && (progress.state, ending.state) != (DeliveryState::Discarded, DeliveryState::Delivered)
-        {
+        // Or given up, and taken when it was tried again.
+        let late = matches!(progress.state, DeliveryState::Discarded | DeliveryState::Dead)
+            && ending.state == DeliveryState::Delivered;
+        if !was_pending && !late {
             return false;
         }
         progress.state = ending.state;
@@ -236,8 +258,9 @@ impl State {
     /// Ends a subscription; says how many updates were discarded.
     pub(crate) fn unsubscribe(&mut self, slot: Slot) -> u64 {
         let count = self.discard(slot, self.next);
-        if let Some(node) = self.nodes.get_mut(&slot).filter(|node| node.until.is_none()) {
-            node.until = Some(self.next);
+        if let Some(node) = self.nodes.get_mut(&slot).filter(|node| node.until.is_none() || node.parked) {
+            node.until = node.until.or(Some(self.next));
+            node.parked = false;
             self.names.remove(&node.name);
         }
         count
@@ -267,7 +290,7 @@ impl State {
             forgotten.extend(self.segments.pop_front());
         }
         let first = self.first();
-        self.nodes.retain(|_, node| node.until.is_none_or(|until| until > first));
+        self.nodes.retain(|_, node| node.parked || node.until.is_none_or(|until| until > first));
         self.spooled = self.spooled.split_off(&first);
         self.errors = self.errors.split_off(&(first, 0));
         forgotten
@@ -277,11 +300,22 @@ impl State {
         let name: NodeId = name.parse().map_err(|_| Corrupt("a node's name is not one"))?;
         self.names.insert(name.clone(), slot);
         let cursor = Cursor::new(Sequence(self.next));
-        self.nodes.insert(slot, Node { name, since, until: None, cursor, pending: 0, deletes: 0, bytes: 0 });
+        let node = Node {
+            name,
+            since,
+            until: None,
+            parked: false,
+            rewound: (0, 0),
+            cursor,
+            pending: 0,
+            deletes: 0,
+            bytes: 0,
+        };
+        self.nodes.insert(slot, node);
         Ok(())
     }
 
-    fn set(&mut self, slot: Slot, sequence: u64, progress: Progress) {
+    pub(super) fn set(&mut self, slot: Slot, sequence: u64, progress: Progress) {
         if let Some(index) = self.segment_index(sequence) {
             self.segments[index].set(slot, sequence, progress);
         }

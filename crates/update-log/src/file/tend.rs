@@ -3,6 +3,7 @@
 use super::answers;
 use super::codec::Input;
 use super::disk;
+use super::diverged;
 use super::files::{ANSWERS, LOG};
 use super::frame;
 use super::journal::EMPTY_FILE;
@@ -108,6 +109,7 @@ impl Writer {
     /// Has a look at what has become old.
     pub(super) fn tend(&mut self) {
         let now_ms = self.clock.now_ms();
+        self.write_diverged();
         if self.answers.sync().is_err() {
             self.lose_answers();
         }
@@ -141,6 +143,21 @@ impl Writer {
         };
         if let Some(error) = before.and_then(|before| self.trim(before).err()) {
             tracing::debug!(%error, "old segments stay for now");
+        }
+    }
+
+    /// Writes the list of divergences where it has changed. What fails is tried again.
+    pub(super) fn write_diverged(&self) {
+        let bytes = {
+            let mut core = self.shared.core();
+            if !std::mem::take(&mut core.diverged.dirty) {
+                return;
+            }
+            core.diverged.encode()
+        };
+        if let Err(error) = diverged::write(&*self.shared.disk, &bytes) {
+            tracing::debug!(%error, "the list of divergences stays in memory for now");
+            self.shared.core().diverged.dirty = true;
         }
     }
 

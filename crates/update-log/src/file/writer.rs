@@ -168,7 +168,8 @@ impl Writer {
         let core = self.shared.core();
         let marks = !core.marks.is_empty() || !core.unwritten.is_empty();
         let tend = core.keys.len() > 0 || core.state.segments().len() > 1 || self.answers.is_dirty();
-        let dying = !core.dying.is_empty();
+        let tend = tend || core.diverged.dirty;
+        let dying = !core.dying.is_empty() || !core.gone.is_empty();
         drop(core);
         let now = Instant::now();
         if !marks {
@@ -332,7 +333,11 @@ impl Writer {
     /// Copies what was given up, and only then lets go of it.
     pub(super) fn bury(&mut self) -> Result<(), LogError> {
         while let Some((slot, sequence, letter, update)) = self.next_dead() {
-            if let Err(error) = dead::write(&*self.shared.disk, slot, &letter, &update) {
+            let written = {
+                let _alone = self.shared.letters();
+                dead::write(&*self.shared.disk, slot, &letter, &update, None)
+            };
+            if let Err(error) = written {
                 let error = disk_error(&*self.shared.disk, "write", &dead::name(slot, sequence), error);
                 if self.bury_at.replace(Instant::now() + TEND).is_none() {
                     tracing::error!(%error, "a dead letter cannot be written");
@@ -342,13 +347,29 @@ impl Writer {
             self.shared.core().buried(slot, sequence, letter);
         }
         self.bury_at = None;
+        self.remove_gone();
         Ok(())
+    }
+
+    /// What stays behind goes when the log is opened.
+    pub(super) fn remove_gone(&self) {
+        let gone = std::mem::take(&mut self.shared.core().gone);
+        if !gone.is_empty() {
+            let _alone = self.shared.letters();
+            for (slot, sequence) in gone {
+                let _ = dead::remove(&*self.shared.disk, slot, sequence);
+            }
+        }
     }
 
     fn next_dead(&self) -> Option<(record::Slot, u64, DeadLetter, Arc<Update>)> {
         let core = self.shared.core();
         let ((slot, sequence), dying) = core.dying.first_key_value()?;
-        let node = core.state.node(*slot)?.name.clone();
-        Some((*slot, *sequence, dead::letter(node, dying, self.clock.now_ms()), dying.update.clone()))
+        let known = core.dead.get(&(*slot, *sequence));
+        let node =
+            core.state.node(*slot).map(|node| &node.name).or(known.map(|letter| &letter.node))?.clone();
+        let mut letter = dead::letter(node, dying, self.clock.now_ms());
+        letter.overtaken = known.and_then(|letter| letter.overtaken);
+        Some((*slot, *sequence, letter, dying.update.clone()))
     }
 }

@@ -58,9 +58,18 @@ async fn a_configured_token_is_asked_for_by_whatever_changes() {
         0,
         "reads are open, and nothing was changed"
     );
-    for (method, target) in
-        [("PUT", "/nodes"), ("DELETE", "/nodes"), ("DELETE", "/nodes/h"), ("DELETE", "/queues/h:1")]
-    {
+    for (method, target) in [
+        ("PUT", "/nodes"),
+        ("DELETE", "/nodes"),
+        ("DELETE", "/nodes/h"),
+        ("DELETE", "/queues/h:1"),
+        ("POST", "/nodes/h/1/sync?from=start"),
+        ("POST", "/nodes/h/1/drain"),
+        ("POST", "/dead-letters/retry"),
+        ("POST", "/dead-letters/h:1/1/retry"),
+        ("DELETE", "/dead-letters"),
+        ("DELETE", "/dead-letters/h:1/1"),
+    ] {
         assert_eq!(ask(method, target).of(proxy.api).await.status, 401, "{method} {target}");
     }
     assert_eq!(change().header("Authorization", format!("Bearer {TOKEN}")).of(proxy.api).await.status, 201);

@@ -5,6 +5,8 @@ mod cut;
 mod faults;
 mod mem;
 mod model;
+mod retry;
+mod rewind;
 mod script;
 
 use std::future::Future;
