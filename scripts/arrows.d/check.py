@@ -14,6 +14,7 @@ FLOORS = {
     "zmq-link": 1,
     "consul-client": 1,
     "etcd-gateway": 1,
+    "redis-link": 1,
     "supervise": 1,
     "daemon": 1,
     "gone": 2,

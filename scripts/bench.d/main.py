@@ -10,10 +10,16 @@ import sys
 
 import machine
 import report
-from cases import gone_runner, keyrouter, spawn_proxy
+from cases import cluster_node, gone_runner, keyrouter, reception_agent, spawn_proxy
 from servers import Bench
 
-DAEMONS = {"spawn-proxy": spawn_proxy, "keyrouter": keyrouter, "gone-runner": gone_runner}
+DAEMONS = {
+    "spawn-proxy": spawn_proxy,
+    "keyrouter": keyrouter,
+    "gone-runner": gone_runner,
+    "reception-agent": reception_agent,
+    "cluster-node": cluster_node,
+}
 
 
 def names():

@@ -1,9 +1,11 @@
 """The servers that are measured, each on free loopback ports with a configuration of its own."""
 
+import contextlib
 import getpass
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -157,3 +159,31 @@ class Bench:
         text = NGINX.format(name=name.replace(" ", "-"), folder=self.folder, user=user, workers=workers, body=body)
         config = self.file(f"{name.replace(' ', '-')}.conf", text)
         return self.start(name, ["nginx", "-p", self.folder, "-c", config, "-e", "stderr"], port)
+
+
+class Process:
+    """Something that runs in the background of a measurement."""
+
+    def __init__(self, bench, name, command, env=None):
+        ours = os.path.join(bench.binaries, command[0])
+        command = [ours if os.path.exists(ours) else command[0], *command[1:]]
+        self.log = os.path.join(bench.folder, f"{name}.log")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, **(env or {})},
+            )
+
+    # What the bench calls at its own end.
+    def stop(self):
+        """Ends it with all that it started, by force."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def spawn(bench, *arguments, **more):
+    """A process that ends with the bench at the latest."""
+    process = Process(bench, *arguments, **more)
+    bench.started.append(process)
+    return process

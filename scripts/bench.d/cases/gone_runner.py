@@ -1,6 +1,5 @@
 """gone-runner: messages against bare libzmq, and how long a fail-over takes against `etcdctl lock`."""
 
-import contextlib
 import os
 import random
 import signal
@@ -9,7 +8,7 @@ import subprocess
 import time
 
 from contest import note
-from servers import free_ports, wait_until
+from servers import free_ports, spawn, wait_until
 from tables import table
 
 PEERS = [("redis-server", "--version"), ("etcd", "--version")]
@@ -34,34 +33,6 @@ def messages(bench, rounds, seconds):
         "### Messages\n\nAcknowledged by the holder, in order, in flight side by side; `one by one` waits for each. "
         "Bare libzmq sends without acknowledgements, or an empty reply to each.\n\n" + table(head, lines)
     )
-
-
-class Process:
-    """Something that runs in the background of a measurement."""
-
-    def __init__(self, bench, name, command, env=None):
-        ours = os.path.join(bench.binaries, command[0])
-        command = [ours if os.path.exists(ours) else command[0], *command[1:]]
-        self.log = os.path.join(bench.folder, f"{name}.log")
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **(env or {})},
-            )
-
-    # What the bench calls at its own end.
-    def stop(self):
-        """Ends it with all that it started, by force."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def spawn(bench, *arguments, **more):
-    """A process that ends with the bench at the latest."""
-    process = Process(bench, *arguments, **more)
-    bench.started.append(process)
-    return process
 
 
 def begun(path):
