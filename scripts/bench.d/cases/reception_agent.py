@@ -27,7 +27,7 @@ def etcd(bench):
     client, peer = free_ports(2)
     urls = ["--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}"]
     urls += ["--listen-peer-urls", f"http://127.0.0.1:{peer}"]
-    spawn(bench, "etcd", ["etcd", "--data-dir", os.path.join(bench.folder, "etcd"), *urls])
+    spawn(bench, "etcd", ["etcd", "--data-dir", os.path.join(bench.folder, f"etcd-{client}"), *urls])
     wait_until("etcd", lambda: ask(client, "GET", "/health")[0] == 200, 30)
     return client
 
