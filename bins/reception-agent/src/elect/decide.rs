@@ -96,6 +96,8 @@ pub struct Leading {
     candidate: Candidate,
     /// The newest term that had its command.
     spent: u64,
+    /// The newest term that was given up.
+    given_up: u64,
     quitting: bool,
     fell: Result<(), Fell>,
     actions: Vec<Action>,
@@ -110,6 +112,7 @@ impl Leading {
             backoff: Backoff::new(),
             candidate: Candidate::Away(None),
             spent: 0,
+            given_up: 0,
             quitting: false,
             fell: Ok(()),
             actions: Vec::new(),
@@ -188,10 +191,23 @@ impl Leading {
         if self.quitting {
             return;
         }
-        if let Some((token, kill_at)) = self.term(now).filter(|(token, _)| *token > self.spent) {
-            self.spent = token;
-            self.phase = Phase::Starting { token, end: false };
-            self.actions.push(Action::Spawn { token, kill_at });
+        match self.term(now) {
+            Some((token, kill_at)) if token > self.spent => {
+                self.spent = token;
+                self.phase = Phase::Starting { token, end: false };
+                self.actions.push(Action::Spawn { token, kill_at });
+            }
+            // The guard ended the command, and a renewal came within the margin after it: a term without its command is nobody's use.
+            Some((token, _)) if token == self.spent => self.resign(Duration::ZERO),
+            _ => {}
+        }
+    }
+
+    /// Once a term.
+    fn resign(&mut self, pause: Duration) {
+        if self.given_up < self.spent {
+            self.given_up = self.spent;
+            self.actions.push(Action::Resign { pause });
         }
     }
 
@@ -223,11 +239,7 @@ impl Leading {
         match lived {
             Some(lived) => {
                 let pause = self.backoff.after(lived, chance);
-                self.actions.push(Action::Resign { pause });
-            }
-            // The guard may have been faster than the store's word: a term without its command is nobody's use.
-            None if self.term(now).is_some_and(|(token, _)| token == self.spent) => {
-                self.actions.push(Action::Resign { pause: Duration::ZERO });
+                self.resign(pause);
             }
             None => self.begin(now),
         }

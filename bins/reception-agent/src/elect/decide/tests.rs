@@ -167,3 +167,17 @@ fn a_smaller_token_ends_the_candidate_when_the_command_is_dead() {
     let ended = leading.handle(at(2002), 0.0, Event::Ended { why: Why::Stopped });
     assert_eq!(ended, [Action::Leave(Ok(()))]);
 }
+
+#[test]
+fn a_term_that_is_renewed_after_its_command_was_ended_is_given_up_once() {
+    let mut leading = running();
+    // The guard was faster than the store: within the margin nobody knows yet whether the term goes on.
+    let dead = Event::Ended { why: Why::DeadlineReached };
+    assert_eq!(leading.handle(at(9900), 0.0, dead), []);
+    let resign = [Action::Resign { pause: Duration::ZERO }];
+    assert_eq!(leading.handle(at(9950), 0.0, led(5, 19_000)), resign);
+    assert_eq!(leading.handle(at(9960), 0.0, led(5, 19_500)), [], "it was given up already");
+    assert_eq!(leading.handle(at(9970), 0.0, lost()), []);
+    let next = [Action::Spawn { token: 9, kill_at: kill_at(25_000) }];
+    assert_eq!(leading.handle(at(15_000), 0.0, led(9, 25_000)), next);
+}
